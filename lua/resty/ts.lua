@@ -1,0 +1,333 @@
+-- lua-resty-ts: calls TypeScript from Lua, in nginx or in plain LuaJIT.
+--
+--     local ts   = require "resty.ts"           -- nginx: ts.start{...} in init_worker_by_lua*
+--     local calc = ts.import("calc.ts")
+--     local sum, err, code = calc.add(1, 2)     -- the coroutine yields
+--
+-- Runs on the Lua side. Invariant: a mistake of the caller's (a wrong type) is error(); all else
+-- is nil, err, code with a code of docs/errors.md.
+
+local client = require "resty.ts.client"
+local native = require "resty.ts.native"
+local values = require "resty.ts.values"
+local wait = require "resty.ts.wait"
+
+local type = type
+local error = error
+local pairs = pairs
+local setmetatable = setmetatable
+local failure = require "resty.ts.failure"
+local math_floor = math.floor
+
+local _M = {
+    _VERSION = "0.1.0",
+    null = values.null,
+    bytes = values.bytes,
+    array = values.array,
+}
+
+local MiB = 1048576
+
+-- name -> { type, default, least, most }
+local OPTIONS = {
+    modules = { "string" },
+    library = { "string" },
+    libnode = { "string" },
+    host = { "string" },
+    runtime_dir = { "string" },
+    privileged_agent = { "boolean", false },
+    timeout_ms = { "number", 5000, 1, 86400000 },
+    sync_timeout_ms = { "number", 50, 1, 60000 },
+    start_timeout_ms = { "number", 10000, 1, 600000 },
+    max_pending = { "number", 4096, 1, 65535 },
+    ring_bytes = { "number", MiB, 4096, 1024 * MiB },
+    max_message_bytes = { "number", 64 * MiB, 4096, 1024 * MiB },
+    spin_us = { "number", 80, 0, 10000 },
+    first_cursor = { "number", 0, 0, 4294967295 }, -- for tests
+}
+
+local current       -- the client, once started
+local why_not_started = "call ts.start{...} in init_worker_by_lua* first"
+local imported = {} -- module name -> { name, defined, index }
+local handlers = setmetatable({}, { __mode = "k" }) -- function -> its entry
+
+
+local function check_options(given)
+    local options = {}
+    for name, value in pairs(given) do
+        local rule = OPTIONS[name]
+        if not rule then
+            return failure("bad_option", "there is no option " .. tostring(name))
+        end
+        if type(value) ~= rule[1] then
+            return failure("bad_option", name .. " is a " .. rule[1] .. ", not a " .. type(value))
+        end
+        if rule[1] == "number" and (value ~= math_floor(value) or value < rule[3]
+                                    or value > rule[4])
+        then
+            return failure("bad_option", name .. " is a whole number from " .. rule[3] .. " to "
+                                         .. rule[4] .. ", not " .. value)
+        end
+        options[name] = value
+    end
+    for name, rule in pairs(OPTIONS) do
+        if options[name] == nil then
+            options[name] = rule[2]
+        end
+    end
+    if not options.modules then
+        return failure("bad_option", "modules, the folder of the TypeScript modules, is missing")
+    end
+    if options.modules:byte() ~= 47 then -- "/"
+        return failure("bad_option", "modules is an absolute path, not " .. options.modules)
+    end
+    return options
+end
+
+
+local function new_log()
+    if wait.in_nginx then
+        local ngx_log = ngx.log
+        local levels = { ngx.ERR, ngx.WARN, ngx.NOTICE, ngx.INFO, ngx.DEBUG }
+        return function(level, text)
+            ngx_log(levels[level] or ngx.ERR, "resty.ts: ", text)
+        end
+    end
+    local names = { "error", "warn", "notice", "info", "debug" }
+    return function(level, text)
+        io.stderr:write("[", names[level] or "error", "] ", text, "\n")
+    end
+end
+
+
+-- Starts Node in this process. Options and their defaults: docs/lua-api.md.
+--
+-- In nginx, to be called in init_worker_by_lua*: returns at once, and calls wait until Node is
+-- ready, under their own deadline. In plain LuaJIT returns when Node is ready.
+--
+-- Returns true; or nil, err, code: bad_option, in_master, already_started, no_host, no_libnode,
+-- wrong_abi, start_timeout, module_failed, unavailable, system.
+function _M.start(options)
+    if type(options) ~= "table" then
+        error("ts.start takes a table of options", 2)
+    end
+    local checked, err, code = check_options(options)
+    if not checked then
+        return nil, err, code
+    end
+    if current and current.state ~= "stopped" then
+        return failure("already_started", "state is " .. current.state)
+    end
+    if wait.in_nginx then
+        if ngx.get_phase() == "init" then
+            return failure("in_master", "call ts.start in init_worker_by_lua*")
+        end
+        if require("ngx.process").type() == "privileged agent" and not checked.privileged_agent
+        then
+            why_not_started = "Node runs in nginx's privileged agent with "
+                              .. "ts.start{ privileged_agent = true } only"
+            return true
+        end
+    end
+    local lib, path = native.load(checked.library)
+    if not lib then
+        return failure("unavailable", path)
+    end
+    local started
+    started, err, code = client.new(lib, checked, new_log())
+    if not started then
+        return nil, err, code
+    end
+    for _, module in pairs(imported) do
+        module.defined, module.index = false, nil
+        for _, fn in pairs(module.functions) do
+            fn.defined, fn.index = false, nil
+        end
+    end
+    local ok
+    ok, err, code = started:start(native.dir, checked.host or native.find_host())
+    if not ok then
+        return nil, err, code
+    end
+    current = started
+    return true
+end
+
+
+local function not_started()
+    return failure("not_started", why_not_started)
+end
+
+
+local function new_handler(module, name, timeout_ms)
+    -- One for all imports: the host knows it by its index.
+    local entry = module.functions[name]
+    if not entry then
+        entry = {
+            name = name,
+            title = module.name .. " " .. name,
+            module = module,
+            defined = false,
+            index = nil,
+            failed_spins = 0, -- see spin_for_answer in wait_nginx.lua
+            skip_spins = 0,
+        }
+        module.functions[name] = entry
+    end
+    local function handler(...)
+        local started = current
+        if not started then
+            return not_started()
+        end
+        return started:call(entry, timeout_ms or started.options.timeout_ms, ...)
+    end
+    return handler, entry
+end
+
+
+local function check_ms(value, name)
+    if value ~= nil and (type(value) ~= "number" or value ~= math_floor(value) or value < 1
+                         or value > 86400000)
+    then
+        error(name .. " is a whole number of milliseconds from 1 to 86400000", 3)
+    end
+    return value
+end
+
+
+local import_mt = {}
+
+-- Functions are made as they are named; what the module exports shows in the call.
+function import_mt.__index(self, name)
+    if type(name) ~= "string" then
+        error("an export's name is a string, not a " .. type(name), 2)
+    end
+    local meta = self[import_mt]
+    local handler, entry = new_handler(meta.module, name, meta.timeout_ms)
+    handlers[handler] = { entry = entry, sync_timeout_ms = meta.sync_timeout_ms }
+    self[name] = handler
+    return handler
+end
+
+
+-- A TypeScript module, by its path below the folder `modules` of ts.start. Does not look at the
+-- module yet: what is wrong with it comes back from the calls.
+-- options: timeout_ms, sync_timeout_ms: the deadlines of calls to it, else ts.start's.
+-- Returns a table whose fields are functions.
+function _M.import(name, options)
+    if type(name) ~= "string" or name == "" then
+        error("ts.import takes a module's path", 2)
+    end
+    options = options or {}
+    local module = imported[name]
+    if not module then
+        module = { name = name, defined = false, index = nil, functions = {} }
+        imported[name] = module
+    end
+    return setmetatable({
+        [import_mt] = {
+            module = module,
+            timeout_ms = check_ms(options.timeout_ms, "timeout_ms"),
+            sync_timeout_ms = check_ms(options.sync_timeout_ms, "sync_timeout_ms"),
+        },
+    }, import_mt)
+end
+
+
+local function handler_of(fn, caller)
+    local known = handlers[fn]
+    if not known then
+        error(caller .. " takes a function of an imported module first", 3)
+    end
+    return known
+end
+
+
+-- Calls fn(...) with options for this call: timeout_ms.
+-- Returns what fn returns.
+function _M.call(fn, options, ...)
+    local known = handler_of(fn, "ts.call")
+    local timeout_ms = check_ms(options and options.timeout_ms, "timeout_ms")
+    if not current then
+        return not_started()
+    end
+    return current:call(known.entry, timeout_ms or current.options.timeout_ms, ...)
+end
+
+
+-- Calls fn(...) and blocks this worker until the answer, timeout_ms at most (nil: the import's or
+-- ts.start's sync_timeout_ms). For phases that cannot yield; legal in all.
+-- Returns what fn returns.
+function _M.call_sync(fn, timeout_ms, ...)
+    local known = handler_of(fn, "ts.call_sync")
+    check_ms(timeout_ms, "timeout_ms")
+    if not current then
+        return not_started()
+    end
+    return current:call_sync(known.entry, timeout_ms or known.sync_timeout_ms
+                                          or current.options.sync_timeout_ms, ...)
+end
+
+
+-- Calls fn(...) and wants no answer; what it throws is in the error log. Legal in all phases.
+-- Returns true when it is queued; or nil, err, code.
+function _M.notify(fn, ...)
+    local known = handler_of(fn, "ts.notify")
+    if not current then
+        return not_started()
+    end
+    return current:notify(known.entry, ...)
+end
+
+
+-- Ends Node, at once: pending calls fail with `stopped`.
+-- timeout_ms: how long to wait for its thread, 1000 by default.
+-- Returns true; or nil, err, code: not_started, timeout.
+function _M.stop(timeout_ms)
+    if not current then
+        return not_started()
+    end
+    return current:stop(timeout_ms or 1000)
+end
+
+
+-- The state of the runtime and counters since the start; nil, err, code before it.
+-- Returns a table: docs/lua-api.md.
+function _M.stats()
+    if not current then
+        return not_started()
+    end
+    return current:report()
+end
+
+
+-- Plain LuaJIT: waits up to timeout_ms for answers and resumes the coroutines that wait for them.
+-- Returns how many it resumed.
+function _M.poll(timeout_ms)
+    if wait.in_nginx then
+        error("ts.poll is for plain LuaJIT: in nginx calls wake by themselves", 2)
+    end
+    if not current then
+        return not_started()
+    end
+    return current.waiting:poll(timeout_ms or 0)
+end
+
+
+-- Plain LuaJIT: a descriptor that becomes readable when there is something for ts.poll to do.
+-- Read it empty, then call ts.poll(0).
+function _M.fd()
+    if wait.in_nginx then
+        error("ts.fd is for plain LuaJIT", 2)
+    end
+    if not current then
+        return not_started()
+    end
+    if current.why then
+        return failure(current.why.code, current.why.text)
+    end
+    return current.waiting:fd()
+end
+
+
+return _M

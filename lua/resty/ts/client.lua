@@ -1,0 +1,528 @@
+-- Calls: from arguments to a record, from a completion to the coroutine that waits for it.
+--
+-- Runs on the Lua side. Invariant: a slot is taken when its CALL is sent and freed by the one
+-- RESULT or ERROR that answers it, never before: a late answer cannot meet another call. A caller
+-- that gives up leaves ABANDONED in the slot and tells the host.
+
+local bit = require "bit"
+local buffers = require "resty.ts.buffers"
+local channel = require "resty.ts.channel"
+local errors = require "resty.ts.errors"
+local failure = require "resty.ts.failure"
+local lifecycle = require "resty.ts.lifecycle"
+local wait = require "resty.ts.wait"
+local wire = require "resty.ts.wire"
+
+local band = bit.band
+local select = select
+local setmetatable = setmetatable
+
+local KIND_CALL = wire.KIND_CALL
+local KIND_NOTIFY = wire.KIND_NOTIFY
+local KIND_CANCEL = wire.KIND_CANCEL
+local KIND_MODULE = wire.KIND_MODULE
+local KIND_FUNCTION = wire.KIND_FUNCTION
+local KIND_READY = wire.KIND_READY
+local KIND_LOG = wire.KIND_LOG
+
+local STATE_FAILED = 3
+local MAX_SLOTS = 65535
+local CODE_BY_NUMBER = errors.by_number
+local NUMBER_BY_CODE = {}
+for number, code in pairs(CODE_BY_NUMBER) do
+    NUMBER_BY_CODE[code] = number
+end
+
+-- In a slot whose caller has given up.
+local ABANDONED = {}
+
+local _M = {}
+local mt = { __index = _M }
+
+for name, method in pairs(lifecycle) do
+    _M[name] = method
+end
+
+
+local function no_log()
+end
+
+
+-- options: as ts.start's, with defaults filled in. lib: native.load's.
+-- Returns a client, or nil, err, code.
+function _M.new(lib, options, log)
+    local ch, err, number = channel.new(lib, options.ring_bytes, options.max_message_bytes,
+                                        options.first_cursor)
+    if not ch then
+        return failure(CODE_BY_NUMBER[number], err)
+    end
+    local self = setmetatable({
+        lib = lib,
+        channel = ch,
+        options = options,
+        runtime_dir = options.runtime_dir,
+        spin_us = options.spin_us,
+        log = log or no_log,
+        state = "starting",
+        stopped = false,        -- by ts.stop
+        ended = false,          -- and the Node thread has
+        released = false,       -- and channel and runtime are freed
+        why = nil,              -- { code, text } once calls are refused
+        pending = 0,            -- slots taken
+        abandoned = 0,          -- of these, whose callers have given up
+        slots = 0,              -- slots ever used
+        free = {},              -- their stack
+        nfree = 0,
+        waiters = {},           -- slot -> waiter or ABANDONED, false when free
+        ids = {},               -- slot -> id: slot + 65536 * generation
+        cancels = {},           -- slots whose CANCEL found no room yet
+        modules = 0,
+        functions = 0,
+        stats = { calls = 0, notifications = 0, completed = 0, failed = 0, timeouts = 0,
+                  abandoned = 0, refused = 0 },
+    }, mt)
+    self.waiting = wait.new(self)
+    return self
+end
+
+
+-- Slots ---------------------------------------------------------------------------------------
+
+local function take_slot(self)
+    local n = self.nfree
+    local slot
+    if n > 0 then
+        slot = self.free[n]
+        self.nfree = n - 1
+        local id = self.ids[slot] + 65536
+        if id >= 4294967296 then
+            id = slot + 65536
+        end
+        self.ids[slot] = id
+    else
+        slot = self.slots
+        self.slots = slot + 1
+        self.ids[slot] = slot + 65536
+    end
+    self.pending = self.pending + 1
+    return slot
+end
+
+
+local function free_slot(self, slot)
+    self.waiters[slot] = false
+    local n = self.nfree + 1
+    self.nfree = n
+    self.free[n] = slot
+    self.pending = self.pending - 1
+end
+
+
+-- Calls f(w, slot, a, b) with each waiter that waits.
+function _M:each_waiter(f, a, b)
+    local waiters = self.waiters
+    for slot = 0, self.slots - 1 do
+        local w = waiters[slot]
+        if w and w ~= ABANDONED then
+            f(w, slot, a, b)
+        end
+    end
+end
+
+
+-- Calls that a coroutine waits for.
+function _M:awaited()
+    return self.pending - self.abandoned
+end
+
+
+local function send_cancel(self, slot, code)
+    return self.channel:send_text(KIND_CANCEL, self.ids[slot], NUMBER_BY_CODE[code], 0, "")
+end
+
+
+-- Tells the host that nobody waits for this call any more. The slot stays taken until it answers.
+local function abandon(self, slot, code)
+    self.waiters[slot] = ABANDONED
+    self.abandoned = self.abandoned + 1
+    if not send_cancel(self, slot, code) then
+        local cancels = self.cancels
+        cancels[#cancels + 1] = { slot = slot, id = self.ids[slot], code = code }
+    end
+end
+
+
+-- Sends the cancels that found no room. One whose call was answered meanwhile is dropped.
+local function flush_cancels(self)
+    local cancels = self.cancels
+    while #cancels > 0 do
+        local last = cancels[#cancels]
+        if self.ids[last.slot] == last.id and self.waiters[last.slot] == ABANDONED
+           and not send_cancel(self, last.slot, last.code)
+        then
+            return
+        end
+        cancels[#cancels] = nil
+    end
+end
+
+
+local function abandon_if_left(w, slot, self)
+    if self.waiting.abandoned(w) then
+        self.stats.abandoned = self.stats.abandoned + 1
+        if w.sent == 0 then
+            free_slot(self, slot) -- it was waiting for room, and nothing of it is in the ring
+        else
+            abandon(self, slot, "aborted")
+        end
+    end
+end
+
+
+-- Cancels calls whose coroutine is gone (its client closed the connection, say).
+function _M:sweep()
+    self:each_waiter(abandon_if_left, self)
+end
+
+
+-- Completions ---------------------------------------------------------------------------------
+
+local function complete(self, id, ok, value, text)
+    local slot = band(id, 0xffff)
+    local w = self.waiters[slot]
+    if not w or self.ids[slot] ~= id then
+        self:broken("an answer to call " .. id .. ", which is not pending")
+        return
+    end
+    free_slot(self, slot)
+    if w == ABANDONED then
+        self.abandoned = self.abandoned - 1
+        return
+    end
+    w.done, w.ok, w.value, w.text = true, ok, value, text
+    self.waiting:wake(w)
+end
+
+
+function _M:on_result(id, value, err)
+    if err then
+        self:broken("call " .. id .. " has a result that is not MessagePack: " .. err)
+        return
+    end
+    complete(self, id, true, value, nil)
+end
+
+
+function _M:on_error(id, number, text)
+    complete(self, id, false, CODE_BY_NUMBER[number] or "protocol", text)
+end
+
+
+function _M:on_other(kind, a, text)
+    if kind == KIND_LOG then
+        self.log(a, text)
+    elseif kind == KIND_READY then
+        if self.state == "starting" then
+            self.state = "ready"
+        end
+    else
+        self:broken("a completion of kind " .. kind)
+    end
+end
+
+
+-- Handles what has come. Never yields.
+function _M:drain()
+    if self.released then
+        return
+    end
+    local count, err = self.channel:drain(self)
+    if not count then
+        self:broken(err)
+    end
+    if #self.cancels > 0 then
+        flush_cancels(self)
+    end
+    if self.runtime and self.lib.rts_runtime_state(self.runtime) == STATE_FAILED
+       and not self.why
+    then
+        self:on_runtime_end()
+    end
+end
+
+
+-- Answers all pending calls with this error, in place of the host.
+function _M:fail_all(code, text)
+    local waiters = self.waiters
+    for slot = 0, self.slots - 1 do
+        local w = waiters[slot]
+        if w then
+            free_slot(self, slot)
+            if w == ABANDONED then
+                self.abandoned = self.abandoned - 1
+            else
+                w.done, w.ok, w.value, w.text = true, false, code, text
+                self.waiting:wake(w)
+            end
+        end
+    end
+end
+
+
+-- Submissions ---------------------------------------------------------------------------------
+
+-- Waits for room until the deadline, where w, the call's waiter, allows it.
+-- Returns true; or nil, err, code.
+local function wait_for_room(self, w, deadline, bytes)
+    local left = deadline - self.now_ms()
+    if w.sync then
+        return failure("queue_full", "the submission ring has no room for " .. bytes .. " bytes")
+    end
+    if left <= 0 then
+        return failure("timeout", "the submission ring had no room for " .. bytes .. " bytes")
+    end
+    self.lib.rts_sq_kick(self.channel.c)
+    self.waiting:wait_room(w, self.channel.sq_head, left)
+    if w.done then -- all that was pending has failed
+        return failure(w.value, w.text)
+    end
+    return true
+end
+
+
+-- Sends a message that did not fit into the ring at once, waiting for room where that is allowed.
+-- Returns true, or nil, err, code.
+local function send_rest(self, w, kind, id, a, b, buffer, length, deadline)
+    local ch = self.channel
+    repeat
+        local sent = ch:send_part(kind, id, a, b, buffer, length, w.sent)
+        if sent then
+            w.sent = sent
+        else
+            local ok, err, code = wait_for_room(self, w, deadline, length)
+            if not ok then
+                if w.sent > 0 and not self.why then
+                    -- Takes back what is there of it; that is answered as a call is.
+                    abandon(self, band(id, 0xffff), "aborted")
+                end
+                return nil, err, code
+            end
+        end
+    until w.sent == length
+    return true
+end
+
+
+-- A name goes in one record.
+local function can_be_name(self, name)
+    return #name <= self.channel.max_payload - 8 and self.lib.rts_utf8_valid(name, #name) == 1
+end
+
+
+-- Makes module and function known to the host, before their first call.
+local function define(self, w, fn, deadline)
+    local ch = self.channel
+    local module = fn.module
+    if not can_be_name(self, module.name) then
+        return failure("module_not_found", "the name is not UTF-8, or very long")
+    end
+    if not can_be_name(self, fn.name) then
+        return failure("function_not_found", "the name is not UTF-8, or very long")
+    end
+    while not fn.defined do
+        local sent = true
+        if not module.defined then
+            if not module.index then
+                module.index = self.modules
+                self.modules = self.modules + 1
+            end
+            sent = ch:send_text(KIND_MODULE, 0, module.index, 0, module.name)
+            module.defined = sent
+        end
+        if sent then
+            if not fn.index then
+                fn.index = self.functions
+                self.functions = self.functions + 1
+            end
+            sent = ch:send_text(KIND_FUNCTION, 0, fn.index, module.index, fn.name)
+            fn.defined = sent
+        end
+        if not sent then
+            local ok, err, code = wait_for_room(self, w, deadline, #module.name + #fn.name)
+            if not ok then
+                return nil, err, code
+            end
+        end
+    end
+    return true
+end
+
+
+-- Encodes and sends one call or notification. Returns true, or nil, err, code.
+local function send(self, w, kind, id, fn, timeout_ms, n, v1, v2, v3, v4, more)
+    local ch = self.channel
+    if not fn.defined then
+        local ok, err, code = define(self, w, fn, self.now_ms() + timeout_ms)
+        if not ok then
+            return nil, err, code
+        end
+    end
+    local pending = kind == KIND_CALL and self.pending or 0
+    local sent, buffer, length, size = ch:send_arguments(kind, pending, id, fn.index, timeout_ms,
+                                                         n, v1, v2, v3, v4, more)
+    if sent then
+        w.sent = 1
+        return true
+    end
+    if sent == nil then
+        return failure(length, fn.title .. ": " .. buffer)
+    end
+    local ok, err, code = send_rest(self, w, kind, id, fn.index, timeout_ms, buffer, length,
+                                    self.now_ms() + timeout_ms)
+    buffers.give(buffer, size)
+    return ok, err, code
+end
+
+
+-- The arguments, four of them on the stack and the rest in a table: select(i, ...) with a variable
+-- i is not compiled.
+local function spread(n, ...)
+    if n <= 4 then
+        return ...
+    end
+    local v1, v2, v3, v4 = ...
+    return v1, v2, v3, v4, { select(5, ...) }
+end
+
+
+-- A waiter of a caller that cannot sleep on it.
+local function sync_waiter()
+    return { done = false, ok = false, value = nil, text = nil, sent = 0, sync = true }
+end
+
+
+-- Sends a call whose answer w waits for. Returns its slot; or nil, err, code.
+local function submit(self, w, fn, timeout_ms, n, v1, v2, v3, v4, more)
+    if self.pending >= self.options.max_pending then
+        self.stats.refused = self.stats.refused + 1
+        return failure("queue_full", self.pending .. " calls are pending")
+    end
+    local slot = take_slot(self)
+    -- Before it is sent: a caller that goes away while it waits for room is found by the sweep.
+    self.waiters[slot] = w
+    local ok, err, code = send(self, w, KIND_CALL, self.ids[slot], fn, timeout_ms, n, v1, v2, v3,
+                               v4, more)
+    if not ok then
+        if self.waiters[slot] == w then
+            free_slot(self, slot)
+        end
+        return nil, err, code
+    end
+    self.stats.calls = self.stats.calls + 1
+    if self.channel.host == 2 then
+        self.waiting:kick_later()
+    end
+    return slot
+end
+
+
+local function result(self, ok, value, text)
+    if ok then
+        self.stats.completed = self.stats.completed + 1
+        return value
+    end
+    self.stats.failed = self.stats.failed + 1
+    return failure(value, text)
+end
+
+
+local function timed_out(self, fn, slot, timeout_ms)
+    self.stats.timeouts = self.stats.timeouts + 1
+    abandon(self, slot, "timeout")
+    return failure("timeout", fn.title .. " did not answer within " .. timeout_ms .. " ms")
+end
+
+
+-- Calls fn and waits for its answer as the phase allows.
+function _M:call(fn, timeout_ms, ...)
+    if self.why then
+        return failure(self.why.code, self.why.text)
+    end
+    local waiting = self.waiting
+    local phase = waiting.blocked_phase()
+    if phase then
+        return failure("wrong_phase", phase .. " cannot yield; use ts.notify or ts.call_sync")
+    end
+    local n = select("#", ...)
+    local w = waiting:new_waiter()
+    local slot, err, code = submit(self, w, fn, timeout_ms, n, spread(n, ...))
+    if not slot then
+        waiting:recycle(w)
+        return nil, err, code
+    end
+    if not waiting:wait(w, timeout_ms, fn) then
+        waiting:recycle(w)
+        return timed_out(self, fn, slot, timeout_ms)
+    end
+    local ok, value, text = w.ok, w.value, w.text
+    waiting:recycle(w)
+    return result(self, ok, value, text)
+end
+
+
+-- Calls fn and blocks until its answer, at most timeout_ms.
+function _M:call_sync(fn, timeout_ms, ...)
+    if self.why then
+        return failure(self.why.code, self.why.text)
+    end
+    local deadline = self.now_ms() + timeout_ms
+    local n = select("#", ...)
+    local w = sync_waiter()
+    local slot, err, code = submit(self, w, fn, timeout_ms, n, spread(n, ...))
+    if not slot then
+        return nil, err, code
+    end
+    local ch = self.channel
+    self.lib.rts_sq_kick(ch.c)
+    repeat
+        self:drain()
+        if w.done then
+            return result(self, w.ok, w.value, w.text)
+        end
+        local left = deadline - self.now_ms()
+        if left > 0 then
+            self.lib.rts_cq_wait(ch.c, ch.cq_head, self.spin_us, (left < 20 and left or 20) * 1000)
+        end
+    until left <= 0
+    return timed_out(self, fn, slot, timeout_ms)
+end
+
+
+-- Sends without wanting an answer. Returns true, or nil, err, code.
+function _M:notify(fn, ...)
+    if self.why then
+        return failure(self.why.code, self.why.text)
+    end
+    if self.pending >= MAX_SLOTS then
+        return failure("queue_full", self.pending .. " calls are pending")
+    end
+    local n = select("#", ...)
+    local slot = take_slot(self)
+    -- The id is only for the chunks of a large message, so it can be used again at once after it.
+    local ok, err, code = send(self, sync_waiter(), KIND_NOTIFY, self.ids[slot], fn, 0, n,
+                               spread(n, ...))
+    if self.waiters[slot] ~= ABANDONED then
+        free_slot(self, slot)
+    end
+    if not ok then
+        return nil, err, code
+    end
+    self.stats.notifications = self.stats.notifications + 1
+    if self.channel.host == 2 then
+        self.waiting:kick_later()
+    end
+    return true
+end
+
+
+return _M

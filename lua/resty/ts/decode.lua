@@ -1,0 +1,260 @@
+-- MessagePack to Lua values (docs/wire-format.md).
+--
+-- Runs on the Lua side. Invariant: nothing outside of the given bytes is read, whatever is in
+-- them; what is not well formed gives nil and a reason.
+
+local ffi = require "ffi"
+local bit = require "bit"
+local values = require "resty.ts.values"
+local wire = require "resty.ts.wire"
+
+local ffi_new = ffi.new
+local ffi_str = ffi.string
+local ffi_cast = ffi.cast
+local bswap = bit.bswap
+local band = bit.band
+local setmetatable = setmetatable
+
+local MAX_DEPTH = wire.MAX_DEPTH
+local array_mt = values.array_mt
+local bytes_mt = values.bytes_mt
+local null = values.null
+local number_bits = ffi_new("union { double number; int64_t i64; uint64_t u64; uint32_t half[2]; }")
+local u32_ptr = ffi.typeof("const uint32_t *")
+local i64_box = ffi.typeof("int64_t")
+local u64_box = ffi.typeof("uint64_t")
+
+local _M = {}
+
+local base, pos, limit
+local failed -- the first thing that was wrong, or nil
+
+
+local function fail(what)
+    failed = failed or what
+    return nil
+end
+
+
+local function has(n)
+    if pos + n > limit then
+        fail("a value ends before its last byte")
+        return false
+    end
+    return true
+end
+
+
+local function u16()
+    local n = base[pos] * 256 + base[pos + 1]
+    pos = pos + 2
+    return n
+end
+
+
+local function u32()
+    local n = bswap(ffi_cast(u32_ptr, base + pos)[0])
+    pos = pos + 4
+    return n < 0 and n + 4294967296 or n
+end
+
+
+local function load_64()
+    number_bits.half[1] = bswap(ffi_cast(u32_ptr, base + pos)[0])
+    number_bits.half[0] = bswap(ffi_cast(u32_ptr, base + pos + 4)[0])
+    pos = pos + 8
+end
+
+
+local function get_string(n)
+    if not has(n) then
+        return nil
+    end
+    local s = ffi_str(base + pos, n)
+    pos = pos + n
+    return s
+end
+
+
+local function get_bytes(n)
+    local s = get_string(n)
+    return s and setmetatable({ s }, bytes_mt)
+end
+
+
+local get
+
+
+local function get_array(n, depth)
+    -- Each element takes a byte at least: a length that lies makes no work.
+    if depth >= MAX_DEPTH or not has(n) then
+        return fail("nesting deeper than " .. MAX_DEPTH)
+    end
+    local t = {}
+    for i = 1, n do
+        local v = get(depth + 1)
+        if v == nil then
+            if failed then
+                return nil
+            end
+            v = null
+        end
+        t[i] = v
+    end
+    return setmetatable(t, array_mt)
+end
+
+
+local function get_map(n, depth)
+    if depth >= MAX_DEPTH or not has(2 * n) then
+        return fail("nesting deeper than " .. MAX_DEPTH)
+    end
+    local t = {}
+    for _ = 1, n do
+        local key = get(MAX_DEPTH)
+        if failed then
+            return nil
+        end
+        local v = get(depth + 1)
+        if v == nil then
+            if failed then
+                return nil
+            end
+            v = null
+        end
+        if key == nil or key ~= key then
+            return fail("a key that is null or NaN")
+        end
+        t[key] = v
+    end
+    return t
+end
+
+
+-- Integers and the wide forms; what get() does not handle itself.
+local function get_rare(code, depth)
+    if code == 0xd9 then
+        if has(1) then
+            pos = pos + 1
+            return get_string(base[pos - 1])
+        end
+    elseif code == 0xda then
+        return has(2) and get_string(u16()) or nil
+    elseif code == 0xdb then
+        return has(4) and get_string(u32()) or nil
+    elseif code == 0xc4 then
+        if has(1) then
+            pos = pos + 1
+            return get_bytes(base[pos - 1])
+        end
+    elseif code == 0xc5 then
+        return has(2) and get_bytes(u16()) or nil
+    elseif code == 0xc6 then
+        return has(4) and get_bytes(u32()) or nil
+    elseif code == 0xdc then
+        return has(2) and get_array(u16(), depth) or nil
+    elseif code == 0xdd then
+        return has(4) and get_array(u32(), depth) or nil
+    elseif code == 0xde then
+        return has(2) and get_map(u16(), depth) or nil
+    elseif code == 0xdf then
+        return has(4) and get_map(u32(), depth) or nil
+    elseif code == 0xd3 then
+        if has(8) then
+            load_64()
+            return i64_box(number_bits.i64)
+        end
+    elseif code == 0xcf then
+        if has(8) then
+            load_64()
+            return u64_box(number_bits.u64)
+        end
+    elseif code >= 0xe0 then
+        return code - 256
+    elseif code == 0xcc then
+        if has(1) then
+            pos = pos + 1
+            return base[pos - 1]
+        end
+    elseif code == 0xcd then
+        return has(2) and u16() or nil
+    elseif code == 0xce then
+        return has(4) and u32() or nil
+    elseif code == 0xd0 then
+        if has(1) then
+            pos = pos + 1
+            local n = base[pos - 1]
+            return n < 128 and n or n - 256
+        end
+    elseif code == 0xd1 then
+        if has(2) then
+            local n = u16()
+            return n < 32768 and n or n - 65536
+        end
+    elseif code == 0xd2 then
+        if has(4) then
+            local n = u32()
+            return n < 2147483648 and n or n - 4294967296
+        end
+    else
+        return fail("a MessagePack code that is not used here: " .. code)
+    end
+    return nil
+end
+
+
+function get(depth)
+    if pos >= limit then
+        return fail("a value is missing")
+    end
+    local code = base[pos]
+    pos = pos + 1
+    if code < 0x80 then
+        return code
+    end
+    if code == 0xcb then
+        if not has(8) then
+            return nil
+        end
+        load_64()
+        return number_bits.number
+    end
+    if code >= 0xa0 and code < 0xc0 then
+        return get_string(band(code, 31))
+    end
+    if code == 0xc0 then
+        return nil
+    end
+    if code == 0xc3 then
+        return true
+    end
+    if code == 0xc2 then
+        return false
+    end
+    if code < 0x90 then
+        return get_map(band(code, 15), depth)
+    end
+    if code < 0xa0 then
+        return get_array(band(code, 15), depth)
+    end
+    return get_rare(code, depth)
+end
+
+
+-- Decodes the one value in bytes[at] .. bytes[at + length - 1].
+-- Returns it (null at the top is nil), or nil and what is wrong.
+function _M.decode(bytes, at, length)
+    base, pos, limit = bytes, at, at + length
+    failed = nil
+    local value = get(0)
+    if failed then
+        return nil, failed
+    end
+    if pos ~= limit then
+        return nil, "bytes after the value"
+    end
+    return value
+end
+
+
+return _M

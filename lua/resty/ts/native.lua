@@ -1,0 +1,120 @@
+-- libresty_ts.so: the one file with ffi.cdef and ffi.load.
+--
+-- Runs on the Lua side, once a process. Invariant: library, cdef and Lua files are of one version,
+-- or nothing is loaded.
+
+local ffi = require "ffi"
+local cdef = require "resty.ts.cdef"
+
+local ffi_new = ffi.new
+local ffi_str = ffi.string
+local io_open = io.open
+local pcall = pcall
+local tonumber = tonumber
+local str_match = string.match
+local str_gmatch = string.gmatch
+
+ffi.cdef(cdef)
+
+local _M = { VERSION = "0.1.0" }
+
+local ERRBUF_SIZE = 1024
+local errbuf = ffi_new("char[?]", ERRBUF_SIZE)
+local errlen = ffi_new("size_t[1]")
+
+local lib
+
+
+-- This file's path without "lua/resty/ts/native.lua": the project's root, or nil.
+local function project_root()
+    local source = debug.getinfo(1, "S").source
+    return str_match(source, "^@(.*)lua/resty/ts/native%.lua$")
+end
+
+
+local function exists(path)
+    local file = io_open(path, "rb")
+    if file then
+        file:close()
+        return true
+    end
+    return false
+end
+
+
+local function find_library()
+    for pattern in str_gmatch(package.cpath, "[^;]+") do
+        local path = str_match(pattern, "^(.*/)[^/]*%?[^/]*$")
+        if path and exists(path .. "libresty_ts.so") then
+            return path .. "libresty_ts.so"
+        end
+    end
+    local root = project_root()
+    if root and exists(root .. "build/Release/libresty_ts.so") then
+        return root .. "build/Release/libresty_ts.so"
+    end
+    return nil, "libresty_ts.so is neither on package.cpath nor in "
+                .. (root or "./") .. "build/Release: run `npm run build`, or name it with "
+                .. "ts.start{ library = ... }"
+end
+
+
+-- Loads the library, once.
+-- path: its absolute path, or nil to look for it.
+-- Returns the ffi namespace and the path it was loaded from; or nil, err.
+function _M.load(path)
+    if lib then
+        return lib, _M.path
+    end
+    local err
+    if not path then
+        path, err = find_library()
+        if not path then
+            return nil, err
+        end
+    end
+    local ok, loaded = pcall(ffi.load, path)
+    if not ok then
+        return nil, loaded
+    end
+    local is_ours, version = pcall(function()
+        return ffi_str(loaded.rts_version())
+    end)
+    if not is_ours then
+        return nil, path .. " is not libresty_ts.so: " .. version
+    end
+    if version ~= _M.VERSION then
+        return nil, path .. " is version " .. version .. ", the Lua files are " .. _M.VERSION
+                    .. ": deploy them together"
+    end
+    lib = loaded
+    _M.path = path
+    _M.dir = str_match(path, "^(.*)/[^/]*$") or "."
+    return lib, path
+end
+
+
+-- The host file when ts.start is not told: beside the library, or in the project's dist.
+function _M.find_host()
+    local root = project_root() or ""
+    local beside = _M.dir .. "/host.cjs"
+    if exists(beside) then
+        return beside
+    end
+    return root .. "dist/host.cjs"
+end
+
+
+-- errbuf and errlen for a C function that ends in them; _M.error_text() reads what it wrote.
+function _M.error_args()
+    errlen[0] = ERRBUF_SIZE
+    return errbuf, errlen
+end
+
+
+function _M.error_text()
+    return ffi_str(errbuf, tonumber(errlen[0]))
+end
+
+
+return _M

@@ -1,0 +1,385 @@
+-- How a coroutine waits in nginx: on an ngx.semaphore that a light thread posts, the waiter, which
+-- itself waits for the doorbell, a cosocket.
+--
+-- Runs on the Lua side. Invariants: while calls are pending the doorbell is armed, or somebody is
+-- about to drain. An exiting worker is held up by awaited calls only: the doorbell's cosocket is
+-- closed when there are none. A waiter that its coroutine left behind (the client is gone) is
+-- found by the sweep, as nobody waits on its semaphore any more.
+
+local ffi = require "ffi"
+local native = require "resty.ts.native"
+local ngx_semaphore = require "ngx.semaphore"
+
+local ffi_new = ffi.new
+local ffi_str = ffi.string
+local tonumber = tonumber
+local setmetatable = setmetatable
+local ngx_timer_at = ngx.timer.at
+local ngx_sleep = ngx.sleep
+local ngx_spawn = ngx.thread.spawn
+local ngx_kill = ngx.thread.kill
+local ngx_exiting = ngx.worker.exiting
+local ngx_log = ngx.log
+local ngx_ERR = ngx.ERR
+
+local SWEEP_SECONDS = 0.2
+-- How long the worker may spin for one answer, in µs.
+local SPIN_US = 10
+-- A timer's pool is freed when it ends only: after so many wake-ups the waiter starts anew.
+local WAKEUPS_A_TIMER = 100000
+-- 20 days. Nothing comes of the timeout, but cosockets must have one.
+local FOREVER_MS = 1728000000
+
+local newest -- the one that on_worker_exit is for
+local waiter_main, sweep, on_worker_exit, on_start_deadline
+
+local YIELDABLE = {
+    rewrite = true, access = true, content = true, timer = true, server_rewrite = true,
+    ssl_cert = true, ssl_session_fetch = true, ssl_client_hello = true, preread = true,
+}
+
+
+local nginx = {}
+nginx.__index = nginx
+
+
+-- client: has pending, drain(), each_waiter(f), channel
+function nginx.new(client)
+    return setmetatable({
+        client = client,
+        free = {},
+        nfree = 0,
+        running = false,    -- whether waiter_main is scheduled or runs
+        sweeping = false,
+        wakeups_a_timer = WAKEUPS_A_TIMER,
+        kicker = nil,       -- the semaphore of kicker_main, while it runs
+        kick_posted = false,
+        kick_next = false,  -- whether the kick is left to the next turn
+        room = {},          -- waiters for room in the submission ring
+    }, nginx)
+end
+
+
+-- Returns at once; the client learns later how it went.
+function nginx:start(timeout_ms)
+    self:ensure_running()
+    ngx_timer_at(timeout_ms / 1000, on_start_deadline, self)
+    if not newest then
+        ngx_timer_at(FOREVER_MS / 1000, on_worker_exit)
+    end
+    newest = self
+    return true
+end
+
+
+function on_start_deadline(premature, self)
+    if not premature then
+        self.client:start_timed_out()
+    end
+end
+
+
+function nginx:ensure_running()
+    if self.running then
+        return
+    end
+    local ok, err = ngx_timer_at(0, waiter_main, self)
+    if ok then
+        self.running = true
+    else
+        ngx_log(ngx_ERR, "resty.ts: cannot start the waiter: ", err)
+    end
+end
+
+
+-- Fires early, with premature set, when the worker begins to exit.
+function on_worker_exit(premature)
+    if not premature then
+        ngx_timer_at(FOREVER_MS / 1000, on_worker_exit)
+        return
+    end
+    -- Wakes the waiter, which sees that the worker is exiting.
+    if newest.running then
+        newest.client.channel:ring()
+    end
+end
+
+
+-- A name of the phase when a coroutine cannot wait in it.
+function nginx.blocked_phase()
+    local phase = ngx.get_phase()
+    if YIELDABLE[phase] then
+        return nil
+    end
+    return phase
+end
+
+
+-- Wakes the host at the end of this turn of nginx's loop, with all that was submitted in it: the
+-- kicker's semaphore is among the posted events.
+function nginx:kick_later()
+    local kicker = self.kicker
+    if not kicker then
+        local channel = self.client.channel
+        channel.lib.rts_sq_kick(channel.c)
+    elseif not self.kick_posted then
+        self.kick_posted = true
+        kicker:post(1)
+    end
+end
+
+
+local function kicker_main(self)
+    local channel = self.client.channel
+    local lib, c = channel.lib, channel.c
+    local kicker = ngx_semaphore.new(0)
+    self.kicker = kicker
+    while true do
+        if kicker:wait(FOREVER_MS / 1000) then
+            self.kick_posted = false
+            -- With answers to be read there is another turn at once: it kicks for both.
+            self.kick_next = lib.rts_cq_tail(c) ~= channel.cq_head
+            if not self.kick_next then
+                lib.rts_sq_kick(c)
+            end
+        end
+    end
+end
+
+
+function nginx:new_waiter()
+    if not self.running then
+        self:ensure_running()
+    end
+    if not self.sweeping then
+        self.sweeping = ngx_timer_at(SWEEP_SECONDS, sweep, self) and true or false
+    end
+    local n = self.nfree
+    if n > 0 then
+        self.nfree = n - 1
+        return self.free[n]
+    end
+    return { sem = ngx_semaphore.new(0), done = false, ok = false, value = nil, text = nil,
+             sent = 0 }
+end
+
+
+-- Spins for the answer of a function that lately answered within that time, when nothing else is
+-- pending: cheaper for the worker than to sleep, and its doorbell's two system calls. One that was
+-- slower is tried again after 2, 4, … 1,024 more calls.
+local function spin_for_answer(self, fn)
+    local client = self.client
+    local channel = client.channel
+    if client.pending > 1 or channel.host ~= 0 or client.spin_us == 0 then
+        return
+    end
+    local skip = fn.skip_spins
+    if skip > 0 then
+        fn.skip_spins = skip - 1
+        return
+    end
+    if channel.lib.rts_cq_spin(channel.c, channel.cq_head, SPIN_US) ~= 0 then
+        client:drain()
+        fn.failed_spins = 0
+    else
+        local failed = fn.failed_spins
+        fn.failed_spins = failed < 10 and failed + 1 or 10
+        fn.skip_spins = 2 ^ fn.failed_spins
+    end
+end
+
+
+-- Waits until w.done, the answer of fn. Returns false after timeout_ms.
+function nginx:wait(w, timeout_ms, fn)
+    spin_for_answer(self, fn)
+    local ok = w.sem:wait(timeout_ms / 1000)
+    if w.done and not ok then
+        w.sem:wait(0) -- answered in the same turn as it timed out: take the post that is left
+    end
+    return w.done
+end
+
+
+function nginx.wake(_, w)
+    local sem = w.sem
+    if sem then -- a synchronous call has none
+        sem:post(1)
+    end
+end
+
+
+function nginx:recycle(w)
+    if w.sem:count() ~= 0 then
+        return -- a post is left on it: not to be used again
+    end
+    w.done, w.ok, w.value, w.text, w.sent = false, false, nil, nil, 0
+    local n = self.nfree + 1
+    self.nfree = n
+    self.free[n] = w
+end
+
+
+-- Waits until the host has read on, w.done, or timeout_ms have passed.
+function nginx:wait_room(w, head, timeout_ms)
+    local channel = self.client.channel
+    if channel.lib.rts_sq_want_room(channel.c, head) == 0 then
+        return
+    end
+    local room = self.room
+    room[#room + 1] = w
+    self:ensure_running()
+    if not w.sem:wait(timeout_ms / 1000) then
+        for i = 1, #self.room do
+            if self.room[i] == w then
+                table.remove(self.room, i)
+                return
+            end
+        end
+        w.sem:wait(0) -- posted in the same turn as it timed out
+    end
+end
+
+
+-- All of them look again.
+local function post_room(self)
+    local room = self.room
+    if #room > 0 then
+        self.room = {}
+        for i = 1, #room do
+            room[i].grace = true
+            room[i].sem:post(1)
+        end
+    end
+end
+
+
+-- Connects a cosocket to the doorbell. Returns it, or nil, err.
+local function connect_bell(self)
+    local channel = self.client.channel
+    local lib = channel.lib
+    local size = 108
+    local path = ffi_new("char[?]", size)
+    local length = ffi_new("size_t[1]", size)
+    if lib.rts_bell_listen(channel.c, self.client.runtime_dir, path, length,
+                           native.error_args()) ~= 0
+    then
+        return nil, native.error_text()
+    end
+    local sock = ngx.socket.tcp()
+    sock:settimeouts(1000, 1000, FOREVER_MS)
+    local ok, err = sock:connect("unix:" .. ffi_str(path, tonumber(length[0])))
+    if not ok then
+        lib.rts_bell_unlisten(channel.c)
+        return nil, err
+    end
+    if lib.rts_bell_accept(channel.c, native.error_args()) ~= 0 then
+        return nil, native.error_text()
+    end
+    return sock
+end
+
+
+-- While the worker exits: finds calls that nobody waits for, so that they do not hold it up.
+local function exit_sweeper(self)
+    while self.client:awaited() > 0 do
+        ngx_sleep(0.05)
+        self.client:sweep()
+    end
+    self.client.channel:ring()
+end
+
+
+local function waiter_loop(self, sock)
+    local client = self.client
+    local channel = client.channel
+    local lib, c = channel.lib, channel.c
+    local sweeper, armed = false, false
+    for _ = 1, self.wakeups_a_timer do
+        client:drain()
+        if self.kick_next then
+            self:kick_later()
+        end
+        post_room(self)
+        if client.stopped then
+            return false
+        end
+        if ngx_exiting() then
+            if client:awaited() == 0 then
+                return false
+            end
+            if not sweeper then
+                sweeper = true
+                ngx_spawn(exit_sweeper, self)
+            end
+        end
+        armed = lib.rts_cq_arm(c, channel.cq_head) ~= 0
+        if armed then
+            local _, err = sock:receiveany(64)
+            if err and err ~= "timeout" then
+                return true, err
+            end
+            armed = err ~= nil
+        end
+    end
+    -- The doorbell must not ring while it changes. When it did already, its byte is on the way.
+    if armed and lib.rts_cq_disarm(c) == 0 then
+        sock:receiveany(64)
+    end
+    return true
+end
+
+
+function waiter_main(premature, self)
+    if premature and self.client:awaited() == 0 then
+        self.running = false
+        return
+    end
+    local sock, err = connect_bell(self)
+    if not sock then
+        self.running = false
+        self.client:fail_all("unavailable", "the doorbell does not connect: " .. err)
+        return
+    end
+    local kicker = ngx_spawn(kicker_main, self)
+    local again, reason = waiter_loop(self, sock)
+    ngx_kill(kicker)
+    self.kicker, self.kick_posted = nil, false
+    self.client.channel.lib.rts_sq_kick(self.client.channel.c)
+    self.client.channel.lib.rts_cq_disarm(self.client.channel.c)
+    sock:close()
+    self.running = false
+    if reason then
+        ngx_log(ngx_ERR, "resty.ts: the doorbell broke, connecting anew: ", reason)
+    end
+    if self.client.stopped then
+        self.client:release()
+    elseif again or self.client:awaited() > 0 then
+        self:ensure_running()
+    end
+end
+
+
+function sweep(premature, self)
+    self.sweeping = false
+    if premature then
+        return
+    end
+    self.client:sweep()
+    if self.client:awaited() > 0 then
+        self.sweeping = ngx_timer_at(SWEEP_SECONDS, sweep, self) and true or false
+    end
+end
+
+
+-- Whether nobody waits on this waiter any more. One that was posted for room may not have run yet.
+function nginx.abandoned(w)
+    if w.sync or w.sem:count() < 0 then
+        return false
+    end
+    local grace = w.grace
+    w.grace = false
+    return not grace
+end
+
+
+return nginx

@@ -1,0 +1,167 @@
+/* See listener.h. */
+#include "addon/listener.h"
+
+#include <poll.h>
+#include <sys/prctl.h>
+
+#include <algorithm>
+
+namespace rts {
+namespace {
+
+// How long one turn of the loop may spin before libuv looks at everything else.
+constexpr uint64_t kSliceNs = 5000;
+// Below this a spin cannot save a wake-up, which costs more.
+constexpr uint64_t kLeastSpinNs = 2000;
+// After so many spins in a row for nothing, none for so many wake-ups.
+constexpr uint32_t kMostMissed = 100;
+constexpr uint32_t kRest = 400;
+// Gaps up to this many times spin_us are worth a try.
+constexpr uint64_t kWorthTrying = 4;
+// With more calls pending than this, and gaps shorter than that, submissions are left to gather.
+constexpr uint32_t kFewPending = 2;
+constexpr uint64_t kBusyGapNs = 300000;
+constexpr uint64_t kNapNs = 300000;
+// After so long without any, naps give way to sleep.
+constexpr uint64_t kNapBudgetNs = 1000000;
+// A gap counts as this at most: one pause does not hide that traffic is dense.
+constexpr uint64_t kMostGapNs = 1000000;
+
+void Relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+}  // namespace
+
+Listener::Listener(uv_loop_t* loop, rts_channel_t* channel, uint32_t spin_us, Handler handler,
+                   void* data)
+    : loop_(loop),
+      channel_(channel),
+      handler_(handler),
+      data_(data),
+      // On one core the other side cannot move on while we spin.
+      spin_ns_(rts_host_cores(channel) > 1 ? uint64_t{spin_us} * 1000 : 0),
+      budget_ns_(spin_ns_),
+      gap_ns_(kMostGapNs) {
+  // Naps end when they should; the default slack is 50 µs.
+  prctl(PR_SET_TIMERSLACK, 1000);
+  poll_.data = this;
+  idle_.data = this;
+  uv_poll_init(loop, &poll_, rts_host_bell(channel));
+  uv_idle_init(loop, &idle_);
+  uv_poll_start(&poll_, UV_READABLE, [](uv_poll_t* handle, int, int) {
+    static_cast<Listener*>(handle->data)->OnBell();
+  });
+  // Looks at once: calls may have been queued before we were here.
+  uv_idle_start(&idle_, [](uv_idle_t* handle) { static_cast<Listener*>(handle->data)->OnIdle(); });
+}
+
+void Listener::Deliver() {
+  const uint64_t start = uv_hrtime();
+  const uint32_t handled = handler_(data_);
+  const uint32_t count = handled & 0xffff;
+  if (count > 0) {
+    // Early in a turn of nginx's loop few are: the last turns count, too.
+    pending_ = std::max(handled >> 16, pending_ - (pending_ + 7) / 8);
+    const uint64_t gap = std::min((start - last_start_) / count, kMostGapNs);
+    gap_ns_ += (gap >> 3) - (gap_ns_ >> 3);
+    last_start_ = start;
+    last_work_ = uv_hrtime();
+  }
+}
+
+void Listener::OnBell() {
+  rts_host_bell_drain(channel_);
+  const uint64_t now = uv_hrtime();
+  if (slept_at_ != 0) {
+    AdaptBudget(now - slept_at_);
+    slept_at_ = 0;
+  }
+  Deliver();
+  if (!uv_is_closing(reinterpret_cast<uv_handle_t*>(&idle_))) {
+    uv_idle_start(&idle_,
+                  [](uv_idle_t* handle) { static_cast<Listener*>(handle->data)->OnIdle(); });
+  }
+}
+
+// After a sleep. Spinning pays when the next call comes while we spin; when all were asleep the gap
+// holds two wake-ups that spinning saves, so a gap of some spins is still worth a try.
+void Listener::AdaptBudget(uint64_t slept_ns) {
+  if (slept_ns >= kWorthTrying * spin_ns_) {
+    budget_ns_ = budget_ns_ / 2 < kLeastSpinNs ? 0 : budget_ns_ / 2;
+  } else if (missed_ < kMostMissed) {
+    budget_ns_ = spin_ns_;
+  } else {
+    budget_ns_ = 0;
+    if (++rested_ >= kRest) missed_ = rested_ = 0;
+  }
+}
+
+void Listener::OnIdle() {
+  if (rts_host_pending(channel_)) {
+    Deliver();
+    return;
+  }
+  const uint64_t now = uv_hrtime();
+  const bool gather = pending_ > kFewPending && gap_ns_ < kBusyGapNs && budget_ns_ > 0;
+  const uint64_t give_up = last_work_ + (gather ? kNapBudgetNs : budget_ns_);
+  if (now >= give_up) {
+    Sleep(now);
+  } else if (gather) {
+    Nap(kNapNs);
+  } else if (Spin(std::min(give_up, now + kSliceNs))) {
+    missed_ = 0;
+    Deliver();
+  }
+}
+
+// True as soon as there is a submission.
+bool Listener::Spin(uint64_t until) {
+  do {
+    for (int i = 0; i < 16; i++) {
+      Relax();
+      if (rts_host_pending(channel_)) return true;
+    }
+  } while (uv_hrtime() < until);
+  return false;
+}
+
+// Ends when Lua kicks us, or libuv has something else to do.
+void Listener::Nap(uint64_t nap_ns) {
+  if (!rts_host_arm(channel_, RTS_WAKE_KICK)) return;
+  struct pollfd loop = {uv_backend_fd(loop_), POLLIN, 0};
+  const struct timespec nap = {0, static_cast<long>(nap_ns)};
+  ppoll(&loop, 1, &nap, nullptr);
+  rts_host_disarm(channel_);
+}
+
+void Listener::Sleep(uint64_t now) {
+  if (!rts_host_arm(channel_, RTS_WAKE_BELL)) return;  // something came: the next turn delivers it
+  slept_at_ = now;
+  if (budget_ns_ > 0) missed_++;
+  uv_idle_stop(&idle_);
+}
+
+void Listener::Close(Callback done, void* done_data) {
+  done_ = done;
+  done_data_ = done_data;
+  const uv_close_cb closed = [](uv_handle_t* handle) {
+    static_cast<Listener*>(handle->data)->OnClosed();
+  };
+  uv_close(reinterpret_cast<uv_handle_t*>(&poll_), closed);
+  uv_close(reinterpret_cast<uv_handle_t*>(&idle_), closed);
+}
+
+void Listener::OnClosed() {
+  if (--open_handles_ > 0) return;
+  const Callback done = done_;
+  void* done_data = done_data_;
+  delete this;
+  if (done != nullptr) done(done_data);
+}
+
+}  // namespace rts

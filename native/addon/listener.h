@@ -1,0 +1,70 @@
+/*
+ * Waiting for submissions in libuv's loop, in one of three ways:
+ *   seldom any                        sleeps on the doorbell
+ *   often, and few calls are pending  spins: who waits for one answer gets it at once
+ *   often, and many are pending       naps until Lua kicks it at the end of its turn: one wake-up
+ *                                     and one turn of the loop serve a batch, and the core is
+ *                                     left to whoever else is busy
+ * See docs/adr/0004-waiting.md for what was measured.
+ *
+ * Threads: the environment's own. Invariant: while the loop may block, either the sleeping flag
+ * is set or the idle handle is active (so that it does not block).
+ */
+#ifndef RTS_LISTENER_H
+#define RTS_LISTENER_H
+
+#include <uv.h>
+
+#include <cstdint>
+
+#include "channel/channel.h"
+
+namespace rts {
+
+class Listener {
+ public:
+  using Callback = void (*)(void* data);
+  // Handles all submissions that are there. Returns how many, and in the high 16 bits how many
+  // calls are pending on the other side.
+  using Handler = uint32_t (*)(void* data);
+
+  // Starts at once. The channel must outlive the listener.
+  Listener(uv_loop_t* loop, rts_channel_t* channel, uint32_t spin_us, Handler handler, void* data);
+
+  // Closes the handles and then deletes the listener and calls done(done_data).
+  void Close(Callback done, void* done_data);
+
+ private:
+  ~Listener() = default;
+  void OnBell();
+  void OnIdle();
+  void Deliver();
+  bool Spin(uint64_t until);
+  void Nap(uint64_t nap_ns);
+  void AdaptBudget(uint64_t slept_ns);
+  void Sleep(uint64_t now);
+  void OnClosed();
+
+  uv_loop_t* loop_;
+  uv_poll_t poll_;
+  uv_idle_t idle_;
+  rts_channel_t* channel_;
+  Handler handler_;
+  void* data_;
+  Callback done_ = nullptr;
+  void* done_data_ = nullptr;
+  int open_handles_ = 2;
+  uint64_t spin_ns_;         // the configured limit
+  uint64_t budget_ns_;       // how long we spin now: adapts to the gaps between submissions
+  uint64_t last_start_ = 0;  // uv_hrtime when the last delivery began
+  uint64_t last_work_ = 0;   // and when it ended
+  uint64_t gap_ns_;          // between submissions; a moving average
+  uint32_t pending_ = 0;     // calls that wait for an answer; a decaying maximum
+  uint64_t slept_at_ = 0;
+  uint32_t missed_ = 0;  // spins in a row that ended in sleep
+  uint32_t rested_ = 0;  // wake-ups since there were too many of those
+};
+
+}  // namespace rts
+
+#endif

@@ -1,0 +1,136 @@
+/*
+ * Lua's doorbell: how the host wakes a thread that waits in some event loop's poll.
+ *
+ * Threads: set up on the Lua side; rts_bell_ring on any.
+ * Invariant: lua_bell is replaced only while it is disarmed, so nobody writes to the descriptor
+ * that is closed then. A ring that comes before there is a bell is kept and rung on connection.
+ */
+#define _GNU_SOURCE
+#include "channel/channel_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+void rts_bell_ring(rts_channel_t *channel)
+{
+    int fd = atomic_load_explicit(&channel->lua_bell, memory_order_seq_cst);
+    if (fd < 0) {
+        atomic_store_explicit(&channel->bell_missed, 1, memory_order_seq_cst);
+        fd = atomic_load_explicit(&channel->lua_bell, memory_order_seq_cst);
+        if (fd < 0) {
+            return;
+        }
+    }
+    /* 8 bytes, as an eventfd wants them. A full socket buffer or counter is ringing already. */
+    const uint64_t one = 1;
+    while (send(fd, &one, sizeof(one), MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
+        if (errno == ENOTSOCK) {
+            while (write(fd, &one, sizeof(one)) < 0 && errno == EINTR) {
+            }
+            return;
+        }
+        if (errno != EINTR) {
+            return;
+        }
+    }
+}
+
+static void bell_replace(rts_channel_t *channel, int fd)
+{
+    const int old = atomic_exchange_explicit(&channel->lua_bell, fd, memory_order_seq_cst);
+    if (old >= 0) {
+        close(old);
+    }
+    if (atomic_exchange_explicit(&channel->bell_missed, 0, memory_order_seq_cst)) {
+        rts_bell_ring(channel);
+    }
+}
+
+int rts_bell_eventfd(rts_channel_t *channel, char *errbuf, size_t *errlen)
+{
+    const int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (fd < 0) {
+        return rts_error_format(errbuf, errlen, RTS_E_SYSTEM, "eventfd");
+    }
+    bell_replace(channel, fd);
+    return fd;
+}
+
+int rts_bell_listen(rts_channel_t *channel, const char *dir, char *path, size_t *pathlen,
+                    char *errbuf, size_t *errlen)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char folder[sizeof(channel->listen_path)];
+    char what[160];
+
+    rts_bell_unlisten(channel);
+    const int n = snprintf(folder, sizeof(folder), "%s/resty-ts-XXXXXX", dir ? dir : "/tmp");
+    if (n < 0 || (size_t) n + sizeof("/bell") > sizeof(folder) ||
+        (size_t) n + sizeof("/bell") > *pathlen) {
+        errno = ENAMETOOLONG;
+        return rts_error_format(errbuf, errlen, RTS_E_SYSTEM, "the doorbell's folder");
+    }
+    if (mkdtemp(folder) == NULL) { /* mode 0700: no other user reaches the socket */
+        snprintf(what, sizeof(what), "mkdtemp %s", folder);
+        return rts_error_format(errbuf, errlen, RTS_E_SYSTEM, what);
+    }
+    snprintf(channel->listen_path, sizeof(channel->listen_path), "%s", folder);
+    memcpy(address.sun_path, folder, (size_t) n);
+    memcpy(address.sun_path + n, "/bell", sizeof("/bell"));
+
+    channel->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (channel->listen_fd < 0 ||
+        bind(channel->listen_fd, (const struct sockaddr *) &address, sizeof(address)) != 0 ||
+        listen(channel->listen_fd, 1) != 0) {
+        snprintf(what, sizeof(what), "listen on %s", address.sun_path);
+        const int code = rts_error_format(errbuf, errlen, RTS_E_SYSTEM, what);
+        rts_bell_unlisten(channel);
+        return code;
+    }
+    *pathlen = (size_t) n + sizeof("/bell") - 1;
+    memcpy(path, address.sun_path, *pathlen);
+    return RTS_OK;
+}
+
+int rts_bell_accept(rts_channel_t *channel, char *errbuf, size_t *errlen)
+{
+    struct ucred peer = {0};
+    socklen_t length = sizeof(peer);
+    const int fd = accept4(channel->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    const int accept_errno = errno;
+    rts_bell_unlisten(channel);
+    errno = accept_errno;
+    if (fd < 0) {
+        return rts_error_format(errbuf, errlen, RTS_E_SYSTEM, "accept on the doorbell");
+    }
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0 || peer.pid != getpid()) {
+        close(fd);
+        errno = EPERM;
+        return rts_error_format(errbuf, errlen, RTS_E_SYSTEM,
+                                "another process connected to the doorbell");
+    }
+    bell_replace(channel, fd);
+    return RTS_OK;
+}
+
+void rts_bell_unlisten(rts_channel_t *channel)
+{
+    if (channel->listen_fd >= 0) {
+        close(channel->listen_fd);
+        channel->listen_fd = -1;
+    }
+    if (channel->listen_path[0] != '\0') {
+        char path[sizeof(channel->listen_path) + sizeof("/bell")];
+        snprintf(path, sizeof(path), "%s/bell", channel->listen_path);
+        unlink(path);
+        rmdir(channel->listen_path);
+        channel->listen_path[0] = '\0';
+    }
+}

@@ -1,0 +1,198 @@
+/*
+ * The mapping: one memfd, each ring mapped twice in a row so that a record never wraps.
+ *
+ * Threads: create and destroy on the Lua side, while nobody else has the channel.
+ * Invariant: the memfd is sealed against shrinking before anybody sees it, so that no holder
+ * of the descriptor can turn another's load into SIGBUS.
+ */
+#define _GNU_SOURCE
+#include "channel/channel_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+int rts_error_format(char *errbuf, size_t *errlen, int code, const char *what)
+{
+    if (errbuf != NULL && errlen != NULL && *errlen > 0) {
+        int n = code == RTS_E_SYSTEM ? snprintf(errbuf, *errlen, "%s: %s", what, strerror(errno))
+                                     : snprintf(errbuf, *errlen, "%s", what);
+        size_t length = n < 0 ? 0 : (size_t) n;
+        *errlen = length < *errlen ? length : *errlen - 1;
+    }
+    return -code;
+}
+
+static int map_rings(rts_channel_t *channel)
+{
+    const size_t ring = channel->ring_bytes;
+    uint8_t *base = mmap(NULL, channel->mapped_bytes, PROT_NONE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED) {
+        return -1;
+    }
+    channel->base = base;
+
+    const struct {
+        size_t at, bytes, file;
+    } parts[] = {
+        {0, RTS_CONTROL_BYTES, 0},
+        {RTS_CONTROL_BYTES, ring, RTS_CONTROL_BYTES},
+        {RTS_CONTROL_BYTES + ring, ring, RTS_CONTROL_BYTES},
+        {RTS_CONTROL_BYTES + 2 * ring, ring, RTS_CONTROL_BYTES + ring},
+        {RTS_CONTROL_BYTES + 3 * ring, ring, RTS_CONTROL_BYTES + ring},
+    };
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        if (mmap(base + parts[i].at, parts[i].bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+                 channel->memfd, (off_t) parts[i].file) == MAP_FAILED) {
+            return -1;
+        }
+    }
+    channel->sq = base + RTS_CONTROL_BYTES;
+    channel->cq = base + RTS_CONTROL_BYTES + 2 * ring;
+    channel->control = (rts_control_t *) (void *) base;
+    return 0;
+}
+
+int rts_channel_create(uint32_t ring_bytes, uint32_t first_cursor, rts_channel_t **out,
+                       char *errbuf, size_t *errlen)
+{
+    const long page = sysconf(_SC_PAGESIZE);
+    if (ring_bytes < 4096 || ring_bytes > (1u << 30) || (ring_bytes & (ring_bytes - 1)) != 0 ||
+        ring_bytes % (uint32_t) page != 0 || RTS_CONTROL_BYTES % (uint32_t) page != 0) {
+        return rts_error_format(errbuf, errlen, RTS_E_BAD_OPTION,
+                                "ring_bytes must be a power of two, at least 4096 and a page");
+    }
+    if (first_cursor % 8 != 0) {
+        return rts_error_format(errbuf, errlen, RTS_E_BAD_OPTION,
+                                "first_cursor must be a multiple of 8");
+    }
+
+    rts_channel_t *channel = calloc(1, sizeof(*channel));
+    if (channel == NULL) {
+        return rts_error_format(errbuf, errlen, RTS_E_SYSTEM, "calloc");
+    }
+    channel->ring_bytes = ring_bytes;
+    channel->mapped_bytes = RTS_CONTROL_BYTES + 4 * (size_t) ring_bytes;
+    cpu_set_t cores;
+    channel->cores = rts_host_cpu_set(&cores);
+    channel->listen_fd = -1;
+    channel->host_bell = -1;
+    atomic_init(&channel->lua_bell, -1);
+
+    const char *what = "memfd_create";
+    channel->memfd = memfd_create("resty-ts", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (channel->memfd < 0) {
+        goto failed;
+    }
+    what = "ftruncate of the channel's memory";
+    if (ftruncate(channel->memfd, (off_t) (RTS_CONTROL_BYTES + 2 * (size_t) ring_bytes)) != 0 ||
+        fcntl(channel->memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+        goto failed;
+    }
+    what = "mmap of the channel's memory";
+    if (map_rings(channel) != 0) {
+        goto failed;
+    }
+    what = "eventfd";
+    channel->host_bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (channel->host_bell < 0) {
+        goto failed;
+    }
+
+    rts_control_t *control = channel->control;
+    control->magic = RTS_MAGIC;
+    control->protocol = RTS_PROTOCOL;
+    control->ring_bytes = ring_bytes;
+    control->first_cursor = first_cursor;
+    atomic_init(&control->sq_tail, first_cursor);
+    atomic_init(&control->sq_head, first_cursor);
+    atomic_init(&control->cq_tail, first_cursor);
+    atomic_init(&control->cq_head, first_cursor);
+    *out = channel;
+    return RTS_OK;
+
+failed : {
+    int code = rts_error_format(errbuf, errlen, RTS_E_SYSTEM, what);
+    rts_channel_destroy(channel);
+    return code;
+}
+}
+
+void rts_channel_destroy(rts_channel_t *channel)
+{
+    if (channel == NULL) {
+        return;
+    }
+    rts_bell_unlisten(channel);
+    const int bell = atomic_load_explicit(&channel->lua_bell, memory_order_relaxed);
+    if (bell >= 0) {
+        close(bell);
+    }
+    if (channel->host_bell >= 0) {
+        close(channel->host_bell);
+    }
+    if (channel->base != NULL) {
+        munmap(channel->base, channel->mapped_bytes);
+    }
+    if (channel->memfd >= 0) {
+        close(channel->memfd);
+    }
+    free(channel);
+}
+
+void rts_channel_view(const rts_channel_t *channel, rts_view_t *out)
+{
+    out->sq = channel->sq;
+    out->cq = channel->cq;
+    out->sq_bytes = channel->ring_bytes;
+    out->cq_bytes = channel->ring_bytes;
+    out->sq_tail = atomic_load_explicit(&channel->control->sq_tail, memory_order_relaxed);
+    out->cq_head = atomic_load_explicit(&channel->control->cq_head, memory_order_relaxed);
+}
+
+int rts_host_cpu_set(void *cpu_set)
+{
+    cpu_set_t *own = cpu_set;
+    cpu_set_t parents;
+    CPU_ZERO(own);
+    CPU_ZERO(&parents);
+    if (sched_getaffinity(0, sizeof(*own), own) != 0) {
+        CPU_SET(0, own);
+    }
+    if (sched_getaffinity(getppid(), sizeof(parents), &parents) == 0 &&
+        CPU_COUNT(&parents) > CPU_COUNT(own)) {
+        *own = parents;
+    }
+    return CPU_COUNT(own);
+}
+
+uint8_t *rts_host_memory(const rts_channel_t *channel, size_t *bytes)
+{
+    *bytes = channel->mapped_bytes;
+    return channel->base;
+}
+
+rts_control_t *rts_host_control(const rts_channel_t *channel)
+{
+    return channel->control;
+}
+
+void rts_host_layout(const rts_channel_t *channel, uint32_t *sq_offset, uint32_t *cq_offset,
+                     uint32_t *ring_bytes)
+{
+    *sq_offset = (uint32_t) (channel->sq - channel->base);
+    *cq_offset = (uint32_t) (channel->cq - channel->base);
+    *ring_bytes = channel->ring_bytes;
+}
+
+const char *rts_version(void)
+{
+    return RTS_VERSION;
+}

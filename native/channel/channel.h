@@ -1,0 +1,98 @@
+/*
+ * The channel from the inside: the shared mapping's layout, and what the host side may call.
+ *
+ * Threads: the Lua thread and the host thread, one each; see resty_ts.h for which calls what.
+ * Invariant: each ring has one writer and one reader. A cursor is stored by its owner alone;
+ * cursors run freely over 32 bits, so tail - head is the fill level, also across the wrap.
+ *
+ * How sleep and wake cannot miss each other: a side that goes to sleep sets its bit in a flag
+ * and then loads the other side's cursor; the other side stores its cursor and then loads the
+ * flag. All four are seq_cst, so in their one total order at least one side sees the other.
+ */
+#ifndef RTS_CHANNEL_H
+#define RTS_CHANNEL_H
+
+#include <stdalign.h>
+
+#include "resty_ts.h"
+
+/* C++ (the addon) only passes the channel on and asks for offsets. */
+#ifdef __cplusplus
+#include <atomic>
+typedef std::atomic<uint32_t> rts_atomic_u32;
+#else
+#include <stdatomic.h>
+typedef _Atomic uint32_t rts_atomic_u32;
+#endif
+
+#define RTS_MAGIC 0x31535452u /* "RTS1", little endian */
+#define RTS_CONTROL_BYTES 4096u
+#define RTS_CACHE_LINE 128 /* two lines: the prefetcher of x86 takes pairs */
+
+/* How a flag's owner wants to be woken. */
+/* RTS_WAKE_KICK: by the doorbell, but
+ * at rts_sq_kick, when a batch has gathered. */
+enum { RTS_WAKE_BELL = 1, RTS_WAKE_FUTEX = 2, RTS_WAKE_KICK = 4 };
+
+/* The first page of the mapping. */
+typedef struct {
+    uint32_t magic;
+    uint32_t protocol;
+    uint32_t ring_bytes;
+    uint32_t first_cursor;
+    /* submissions: written by Lua, read by the host */
+    alignas(RTS_CACHE_LINE) rts_atomic_u32 sq_tail; /* stored by Lua */
+    alignas(RTS_CACHE_LINE) rts_atomic_u32 sq_head; /* stored by the host */
+    alignas(RTS_CACHE_LINE) rts_atomic_u32 sq_sleep; /* set by the host: wake me on submissions */
+    alignas(RTS_CACHE_LINE) rts_atomic_u32 sq_room; /* set by Lua: wake me when sq_head moves */
+    /* completions: written by the host, read by Lua */
+    alignas(RTS_CACHE_LINE) rts_atomic_u32 cq_tail; /* stored by the host */
+    alignas(RTS_CACHE_LINE) rts_atomic_u32 cq_head; /* stored by Lua */
+    alignas(RTS_CACHE_LINE) rts_atomic_u32 cq_sleep; /* set by Lua: wake me on completions */
+    alignas(RTS_CACHE_LINE)
+        rts_atomic_u32 cq_room; /* set by the host: wake me when cq_head moves */
+} rts_control_t;
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The whole mapping: control page, submissions twice, completions twice. */
+uint8_t *rts_host_memory(const rts_channel_t *channel, size_t *bytes);
+rts_control_t *rts_host_control(const rts_channel_t *channel);
+
+/* Byte offsets of the rings in that mapping, and the size of each. */
+void rts_host_layout(const rts_channel_t *channel, uint32_t *sq_offset, uint32_t *cq_offset,
+                     uint32_t *ring_bytes);
+
+/* The descriptor that becomes readable when Lua rings. Owned by the channel. */
+int rts_host_bell(const rts_channel_t *channel);
+
+/* Empties the host's doorbell. */
+void rts_host_bell_drain(rts_channel_t *channel);
+
+/* How many cores the host may run on. */
+int rts_host_cores(const rts_channel_t *channel);
+
+/* The cores of the process, of which nginx's worker_cpu_affinity may leave a worker one only: those
+ * of its parent when these are more. A cpu_set_t of the caller's; returns how many. */
+int rts_host_cpu_set(void *cpu_set);
+
+/* 1 when there are submissions that the host has not read yet. Wait-free. */
+int rts_host_pending(const rts_channel_t *channel);
+
+/* Asks for the host's doorbell: at the next submission (RTS_WAKE_BELL) or at the next kick after
+ * it (RTS_WAKE_KICK). 1 armed, 0 there is a submission already. */
+int rts_host_arm(rts_channel_t *channel, uint32_t how);
+
+/* Takes rts_host_arm back, whether or not the doorbell has rung. */
+void rts_host_disarm(rts_channel_t *channel);
+
+/* Wakes Lua as the bits taken from one of its flags say; `flag` is the word they came from. */
+void rts_host_wake(rts_channel_t *channel, rts_atomic_u32 *flag, uint32_t bits);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

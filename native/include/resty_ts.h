@@ -1,0 +1,240 @@
+/*
+ * lua-resty-ts: the public C interface of libresty_ts.so, and the only header that others include.
+ *
+ * The part between the ffi marks is plain C that LuaJIT's ffi.cdef takes as it is;
+ * lua/resty/ts/cdef.lua is generated from it.
+ *
+ * A channel joins two sides. "Lua" is the thread that called rts_channel_create (an nginx
+ * worker's main thread): it alone writes submissions and reads completions. "Host" is the
+ * thread that runs Node: it alone reads submissions and writes completions. Every function
+ * says on which side it may be called. Functions return 0 or a negated RTS_E_* code unless
+ * they say otherwise; none aborts, exits or prints. Those that end in (errbuf, errlen) write
+ * a text without a final NUL and set *errlen to its length; *errlen is the room on entry.
+ */
+#ifndef RESTY_TS_H
+#define RESTY_TS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "rts_errors.h"
+
+#define RTS_VERSION "0.1.0"
+
+/* Raised whenever the layout of the mapping, the records or the backend table changes. */
+#define RTS_PROTOCOL 1
+
+enum {
+    RTS_OK = 0,
+#define RTS_X(name, number, code, text, cure) RTS_E_##name = (number),
+    RTS_ERROR_MAP(RTS_X)
+#undef RTS_X
+};
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#pragma GCC visibility push(default)
+/* ffi:begin */
+
+typedef struct rts_channel rts_channel_t;
+typedef struct rts_runtime rts_runtime_t;
+
+/* Where the rings are in this process. Both are mapped twice in a row: a record that begins
+ * below ring + bytes may be read and written past it without wrapping. */
+typedef struct {
+    uint8_t *sq;
+    uint8_t *cq;
+    uint32_t sq_bytes;
+    uint32_t cq_bytes;
+    uint32_t sq_tail;
+    uint32_t cq_head;
+} rts_view_t;
+
+/* One record. The payload follows it; the next record begins at the next multiple of 8. */
+typedef struct {
+    uint32_t length;
+    uint8_t kind;
+    uint8_t flags;
+    uint16_t pending;
+    uint32_t id;
+    uint32_t a;
+    uint32_t b;
+    uint32_t total;
+} rts_record_t;
+
+typedef struct {
+    const char *library_dir;
+    const char *libnode;
+    const char *host;
+    const char *modules;
+    uint32_t max_message_bytes;
+    uint32_t spin_us;
+} rts_runtime_options_t;
+
+/* state: 0 starting, 1 running, 2 stopped by request, 3 failed or ended by itself. */
+typedef struct {
+    int32_t state;
+    int32_t error;
+    int32_t abi;
+    int32_t thread_id;
+    char node_version[32];
+    char libnode[256];
+    char backend[256];
+    char text[1024];
+} rts_runtime_status_t;
+
+/* The library's version, a static string.
+ * Threads: any. */
+const char *rts_version(void);
+
+/* Microseconds of a monotonic clock.
+ * Threads: any. */
+uint64_t rts_now_us(void);
+
+/* Creates a channel: one sealed memfd with both rings, and the host's doorbell.
+ * ring_bytes is the size of each ring, a power of two from 4,096 to 2^30; cursors start at
+ * first_cursor (a multiple of 8, 0 but in tests).
+ * Threads: the caller becomes the Lua side.
+ * Owns: the caller, until rts_channel_destroy.
+ * Returns: 0, RTS_E_BAD_OPTION, RTS_E_SYSTEM. */
+int rts_channel_create(uint32_t ring_bytes, uint32_t first_cursor, rts_channel_t **out,
+                       char *errbuf, size_t *errlen);
+
+/* Unmaps the channel and closes its descriptors. No other thread may use it any more.
+ * Threads: Lua. */
+void rts_channel_destroy(rts_channel_t *channel);
+
+/* Fills *out.
+ * Threads: Lua.
+ * Owns: the pointers live as long as the channel. */
+void rts_channel_view(const rts_channel_t *channel, rts_view_t *out);
+
+/* How far the host has read submissions (acquire: room before it may be written again).
+ * Threads: Lua. */
+uint32_t rts_sq_head(const rts_channel_t *channel);
+
+/* Makes all records below tail visible to the host, and wakes it if it sleeps.
+ * Threads: Lua.
+ * Returns: 0; 1 when the host slept and its doorbell was rung; 2 when it sleeps and wants to be
+ * woken by rts_sq_kick, once more than this record is there; or RTS_E_SYSTEM when the doorbell could
+ * not be written.
+ * Progress: wait-free; a system call only when the host sleeps. */
+int rts_sq_publish(rts_channel_t *channel, uint32_t tail);
+
+/* Wakes the host if it sleeps. To be called when nothing more is about to be published, after
+ * rts_sq_publish has returned 2.
+ * Threads: Lua.
+ * Returns: 0 or RTS_E_SYSTEM. */
+int rts_sq_kick(rts_channel_t *channel);
+
+/* Asks for Lua's doorbell to be rung when the host has read on from `head`.
+ * Threads: Lua.
+ * Returns: 1 armed; 0 when it has read on already. */
+int rts_sq_want_room(rts_channel_t *channel, uint32_t head);
+
+/* Blocks until the host has read on from `head`.
+ * Threads: Lua.
+ * Returns: 1, or 0 after timeout_us. */
+int rts_sq_wait_room(rts_channel_t *channel, uint32_t head, uint32_t timeout_us);
+
+/* How far the host has written completions (acquire: records below it may be read).
+ * Threads: Lua. */
+uint32_t rts_cq_tail(const rts_channel_t *channel);
+
+/* Gives the room of all records below head back to the host, and wakes it if it waits for room.
+ * Threads: Lua.
+ * Returns: 0, or RTS_E_SYSTEM. */
+int rts_cq_release(rts_channel_t *channel, uint32_t head);
+
+/* Asks for Lua's doorbell to be rung at the next completion.
+ * Threads: Lua.
+ * Returns: 1 armed; 0 when there is something past `head` already. */
+int rts_cq_arm(rts_channel_t *channel, uint32_t head);
+
+/* Takes rts_cq_arm back.
+ * Threads: Lua.
+ * Returns: 1 when the doorbell was not rung and will not be; 0 when it was or is about to be. */
+int rts_cq_disarm(rts_channel_t *channel);
+
+/* Blocks until there is a completion past `head`: spins for spin_us, then sleeps.
+ * Threads: Lua.
+ * Returns: 1, or 0 after timeout_us. */
+int rts_cq_wait(rts_channel_t *channel, uint32_t head, uint32_t spin_us, uint32_t timeout_us);
+
+/* Spins until there is a completion past `head`, spin_us at most; 0 at once on one core.
+ * Threads: Lua.
+ * Returns: 1 or 0.
+ * Progress: no system call. */
+int rts_cq_spin(const rts_channel_t *channel, uint32_t head, uint32_t spin_us);
+
+/* Lua's doorbell as an eventfd, for event loops other than nginx's.
+ * Threads: Lua.
+ * Owns: the channel.
+ * Returns: the descriptor, or a negated RTS_E_SYSTEM. */
+int rts_bell_eventfd(rts_channel_t *channel, char *errbuf, size_t *errlen);
+
+/* Lua's doorbell as a unix socket that nginx can connect a cosocket to: listens in a new private
+ * directory below `dir` (NULL: /tmp) and writes its path to path, *pathlen room on entry.
+ * Threads: Lua.
+ * Returns: 0 or RTS_E_SYSTEM. */
+int rts_bell_listen(rts_channel_t *channel, const char *dir, char *path, size_t *pathlen,
+                    char *errbuf, size_t *errlen);
+
+/* Accepts the connection made to the socket, which becomes the doorbell, and removes socket and
+ * directory. The doorbell before it is closed, so it must be disarmed.
+ * Threads: Lua.
+ * Returns: 0 or RTS_E_SYSTEM (nobody connected, or somebody else did). */
+int rts_bell_accept(rts_channel_t *channel, char *errbuf, size_t *errlen);
+
+/* Closes the listening socket, if any, and removes it from the file system. The doorbell itself
+ * stays.
+ * Threads: Lua. */
+void rts_bell_unlisten(rts_channel_t *channel);
+
+/* Rings Lua's doorbell, whether armed or not.
+ * Threads: any. */
+void rts_bell_ring(rts_channel_t *channel);
+
+/* Whether n bytes are well-formed UTF-8 (Unicode 15, table 3-7: no surrogates, no overlong form).
+ * Threads: any.
+ * Returns: 1 or 0. */
+int rts_utf8_valid(const char *s, size_t n);
+
+/* Starts Node in a thread of this process: finds libnode and the backend for it, loads the host.
+ * Returns at once; how it goes is in rts_runtime_status, and the doorbell rings at each change.
+ * Threads: Lua.
+ * Owns: the caller, until rts_runtime_destroy; the strings of options are copied. The channel
+ * must outlive the runtime.
+ * Returns: 0, RTS_E_BAD_OPTION, RTS_E_NO_HOST, RTS_E_SYSTEM. */
+int rts_runtime_start(rts_channel_t *channel, const rts_runtime_options_t *options,
+                      rts_runtime_t **out, char *errbuf, size_t *errlen);
+
+/* The state alone, as in rts_runtime_status_t.
+ * Threads: any.
+ * Progress: wait-free. */
+int rts_runtime_state(const rts_runtime_t *runtime);
+
+/* Fills *out.
+ * Threads: any. */
+void rts_runtime_status(rts_runtime_t *runtime, rts_runtime_status_t *out);
+
+/* Ends JavaScript wherever it is and waits for the thread.
+ * Threads: Lua.
+ * Returns: 0, or RTS_E_TIMEOUT when it has not ended within timeout_ms (it goes on ending). */
+int rts_runtime_stop(rts_runtime_t *runtime, uint32_t timeout_ms);
+
+/* Stops *runtime (1 s at most, 10 s while it starts) and frees it, destroys its channel, and sets
+ * *runtime to NULL. What a thread that did not end still uses is left alone. NULL is allowed.
+ * Threads: Lua. */
+void rts_runtime_destroy(rts_runtime_t **runtime);
+
+/* ffi:end */
+#pragma GCC visibility pop
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

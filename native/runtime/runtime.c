@@ -1,0 +1,362 @@
+/*
+ * The embedded runtime seen from Lua: starts the Node thread, knows its state, ends it.
+ *
+ * Threads: rts_runtime_* on the Lua side; node_thread is the Node thread; on_process_exit on
+ * whichever thread calls exit().
+ * Invariant: a thread that does not end in time is never freed under its feet: its runtime and
+ * channel are left alone, and the process then leaves by _exit, past all static destructors.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "runtime/loader.h"
+
+enum { NODE_STACK_BYTES = 8 << 20, EXIT_WAIT_MS = 1000, START_WAIT_MS = 10000, PATIENCE_MS = 100 };
+
+struct rts_runtime {
+    rts_host_context_t context; /* first: report() casts back */
+    rts_channel_t *channel;
+    char *library_dir;
+    char *libnode;
+    char *host;
+    char *modules;
+    const rts_backend_t *backend; /* set under context.lock */
+    pthread_t thread;
+    pid_t process;
+    _Atomic int state; /* a copy of status.state, stored under status_lock */
+    int thread_ended; /* under status_lock */
+    pthread_mutex_t status_lock;
+    pthread_cond_t ended;
+    rts_runtime_status_t status;
+    rts_runtime_t *next;
+};
+
+/* All runtimes of this process, for the exit hook. */
+static struct {
+    pthread_mutex_t lock;
+    rts_runtime_t *first;
+    const rts_backend_t *backend;
+    int hooked;
+} process_state = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static int fail(char *errbuf, size_t *errlen, int code, const char *format, ...)
+{
+    if (errbuf != NULL && errlen != NULL && *errlen > 0) {
+        va_list arguments;
+        va_start(arguments, format);
+        const int n = vsnprintf(errbuf, *errlen, format, arguments);
+        va_end(arguments);
+        const size_t length = n < 0 ? 0 : (size_t) n;
+        *errlen = length < *errlen ? length : *errlen - 1;
+    }
+    return -code;
+}
+
+/* While Node initializes it cannot be interrupted, and the process cannot leave safely; but that
+ * is a matter of milliseconds, on a busy machine of some more. */
+static uint32_t exit_wait_ms(const rts_runtime_t *runtime)
+{
+    return rts_runtime_state(runtime) == RTS_STATE_STARTING ? START_WAIT_MS : EXIT_WAIT_MS;
+}
+
+/* Ends what can be ended before the static destructors of libnode run: those would destroy
+ * what V8's and our threads still use. */
+static void on_process_exit(int status, void *unused)
+{
+    (void) unused;
+    int all_ended = 1;
+    pthread_mutex_lock(&process_state.lock);
+    for (rts_runtime_t *runtime = process_state.first; runtime != NULL; runtime = runtime->next) {
+        if (runtime->process == getpid() &&
+            rts_runtime_stop(runtime, exit_wait_ms(runtime)) != RTS_OK) {
+            all_ended = 0;
+        }
+    }
+    const rts_backend_t *backend = process_state.backend;
+    process_state.backend = NULL;
+    pthread_mutex_unlock(&process_state.lock);
+    if (!all_ended) {
+        fflush(NULL);
+        _exit(status);
+    }
+    if (backend != NULL) {
+        backend->dispose();
+    }
+}
+
+static void forget_parent_after_fork(void)
+{
+    /* The child has neither the threads nor a use for them. */
+    process_state.first = NULL;
+    process_state.backend = NULL;
+}
+
+/* Exit handlers run last-registered first, and libnode registers the destructors of some statics
+ * when it first uses them. So this is called at each stage of the start; what it registers twice
+ * does nothing the second time. */
+static void hook_process_exit(const rts_backend_t *backend)
+{
+    pthread_mutex_lock(&process_state.lock);
+    process_state.backend = backend;
+    on_exit(on_process_exit, NULL);
+    if (!process_state.hooked) {
+        process_state.hooked = 1;
+        pthread_atfork(NULL, NULL, forget_parent_after_fork);
+    }
+    pthread_mutex_unlock(&process_state.lock);
+}
+
+static void report(rts_host_context_t *context, int state, int error, const char *text)
+{
+    rts_runtime_t *runtime = (rts_runtime_t *) context;
+    pthread_mutex_lock(&runtime->status_lock);
+    runtime->status.state = state;
+    runtime->status.error = error;
+    atomic_store_explicit(&runtime->state, state, memory_order_release);
+    if (text != NULL) {
+        snprintf(runtime->status.text, sizeof(runtime->status.text), "%s", text);
+    }
+    pthread_mutex_unlock(&runtime->status_lock);
+    if (state == RTS_STATE_RUNNING) {
+        hook_process_exit(runtime->backend);
+    }
+    rts_bell_ring(runtime->channel);
+}
+
+static void run_backend(rts_runtime_t *runtime)
+{
+    rts_loaded_t loaded = {0};
+    char text[sizeof(runtime->status.text)];
+    const int code =
+        rts_loader_load(runtime->library_dir, runtime->libnode, &loaded, text, sizeof(text));
+    if (code != RTS_OK) {
+        report(&runtime->context, RTS_STATE_FAILED, -code, text);
+        return;
+    }
+    pthread_mutex_lock(&runtime->status_lock);
+    runtime->status.abi = (int32_t) loaded.backend->abi;
+    snprintf(runtime->status.libnode, sizeof(runtime->status.libnode), "%s", loaded.libnode_path);
+    snprintf(runtime->status.backend, sizeof(runtime->status.backend), "%s", loaded.backend_path);
+    snprintf(runtime->status.node_version, sizeof(runtime->status.node_version), "%s",
+             loaded.backend->node_version());
+    pthread_mutex_unlock(&runtime->status_lock);
+
+    pthread_mutex_lock(&runtime->context.lock);
+    runtime->backend = loaded.backend;
+    const int stop = runtime->context.stop_requested;
+    pthread_mutex_unlock(&runtime->context.lock);
+    /* After libnode's own registrations, so that our hook runs before them. */
+    hook_process_exit(loaded.backend);
+    if (stop) {
+        report(&runtime->context, RTS_STATE_STOPPED, RTS_E_STOPPED, NULL);
+        return;
+    }
+    loaded.backend->run(&runtime->context);
+}
+
+static void *node_thread(void *argument)
+{
+    rts_runtime_t *runtime = argument;
+    pthread_mutex_lock(&runtime->status_lock);
+    runtime->status.thread_id = (int32_t) syscall(SYS_gettid);
+    pthread_mutex_unlock(&runtime->status_lock);
+
+    run_backend(runtime);
+
+    pthread_mutex_lock(&runtime->status_lock);
+    runtime->thread_ended = 1;
+    pthread_cond_broadcast(&runtime->ended);
+    pthread_mutex_unlock(&runtime->status_lock);
+    return NULL;
+}
+
+static void runtime_free(rts_runtime_t *runtime)
+{
+    pthread_mutex_destroy(&runtime->context.lock);
+    pthread_mutex_destroy(&runtime->status_lock);
+    pthread_cond_destroy(&runtime->ended);
+    free(runtime->library_dir);
+    free(runtime->libnode);
+    free(runtime->host);
+    free(runtime->modules);
+    free(runtime);
+}
+
+static int start_thread(rts_runtime_t *runtime)
+{
+    sigset_t all;
+    sigset_t before;
+    pthread_attr_t attributes;
+
+    /* The Node thread and all that it starts inherit this mask: signals stay nginx's. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    runtime->context.sigchld_blocked = sigismember(&before, SIGCHLD);
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, NODE_STACK_BYTES);
+    cpu_set_t cores;
+    rts_host_cpu_set(&cores);
+    pthread_attr_setaffinity_np(&attributes, sizeof(cores), &cores);
+    const int error = pthread_create(&runtime->thread, &attributes, node_thread, runtime);
+    pthread_attr_destroy(&attributes);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error == 0) {
+        pthread_setname_np(runtime->thread, "resty-ts-node");
+    }
+    return error;
+}
+
+static char *copy(const char *text)
+{
+    return strdup(text != NULL ? text : "");
+}
+
+/* The absolute form of a path that may not exist yet. */
+static char *absolute(const char *path)
+{
+    char *real = realpath(path, NULL);
+    return real != NULL ? real : copy(path);
+}
+
+int rts_runtime_start(rts_channel_t *channel, const rts_runtime_options_t *options,
+                      rts_runtime_t **out, char *errbuf, size_t *errlen)
+{
+    if (options->library_dir == NULL || options->host == NULL || options->modules == NULL) {
+        return fail(errbuf, errlen, RTS_E_BAD_OPTION,
+                    "library_dir, host and modules must be given");
+    }
+    /* Absolute, because Node's require takes no other, and nginx may change its directory. */
+    char *host = realpath(options->host, NULL);
+    if (host == NULL || access(host, R_OK) != 0) {
+        const int error = errno;
+        free(host);
+        return fail(errbuf, errlen, RTS_E_NO_HOST, "%s: %s", options->host, strerror(error));
+    }
+    rts_runtime_t *runtime = calloc(1, sizeof(*runtime));
+    if (runtime == NULL) {
+        free(host);
+        return fail(errbuf, errlen, RTS_E_SYSTEM, "calloc: %s", strerror(errno));
+    }
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&runtime->ended, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    pthread_mutex_init(&runtime->status_lock, NULL);
+    pthread_mutex_init(&runtime->context.lock, NULL);
+
+    runtime->process = getpid();
+    runtime->channel = channel;
+    runtime->library_dir = absolute(options->library_dir);
+    runtime->libnode = copy(options->libnode);
+    runtime->host = host;
+    runtime->modules = absolute(options->modules);
+    runtime->context.channel = channel;
+    runtime->context.host = runtime->host;
+    runtime->context.modules = runtime->modules;
+    runtime->context.max_message_bytes = options->max_message_bytes;
+    runtime->context.spin_us = options->spin_us;
+    runtime->context.report = report;
+
+    pthread_mutex_lock(&process_state.lock);
+    runtime->next = process_state.first;
+    process_state.first = runtime;
+    pthread_mutex_unlock(&process_state.lock);
+
+    const int error = start_thread(runtime);
+    if (error != 0) {
+        pthread_mutex_lock(&process_state.lock);
+        process_state.first = runtime->next;
+        pthread_mutex_unlock(&process_state.lock);
+        runtime_free(runtime);
+        return fail(errbuf, errlen, RTS_E_SYSTEM, "pthread_create: %s", strerror(error));
+    }
+    *out = runtime;
+    return RTS_OK;
+}
+
+int rts_runtime_state(const rts_runtime_t *runtime)
+{
+    return atomic_load_explicit(&runtime->state, memory_order_acquire);
+}
+
+void rts_runtime_status(rts_runtime_t *runtime, rts_runtime_status_t *out)
+{
+    pthread_mutex_lock(&runtime->status_lock);
+    *out = runtime->status;
+    pthread_mutex_unlock(&runtime->status_lock);
+}
+
+static int wait_for_end(rts_runtime_t *runtime, uint32_t timeout_ms)
+{
+    struct timespec deadline;
+    clock_gettime(CLOCK_MONOTONIC, &deadline);
+    deadline.tv_sec += timeout_ms / 1000;
+    deadline.tv_nsec += (long) (timeout_ms % 1000) * 1000000;
+    if (deadline.tv_nsec >= 1000000000) {
+        deadline.tv_sec++;
+        deadline.tv_nsec -= 1000000000;
+    }
+    pthread_mutex_lock(&runtime->status_lock);
+    while (!runtime->thread_ended &&
+           pthread_cond_timedwait(&runtime->ended, &runtime->status_lock, &deadline) != ETIMEDOUT) {
+    }
+    const int ended = runtime->thread_ended;
+    pthread_mutex_unlock(&runtime->status_lock);
+    return ended;
+}
+
+int rts_runtime_stop(rts_runtime_t *runtime, uint32_t timeout_ms)
+{
+    pthread_mutex_lock(&runtime->context.lock);
+    runtime->context.stop_requested = 1;
+    const rts_backend_t *backend = runtime->backend;
+    pthread_mutex_unlock(&runtime->context.lock);
+
+    /* Terminated in the middle of some of its own C++, Node 18 aborts (a Worker's exit, say): so
+     * it is asked first. */
+    int ended = 0;
+    if (backend != NULL) {
+        const uint32_t patience_ms = timeout_ms < PATIENCE_MS ? timeout_ms : PATIENCE_MS;
+        backend->interrupt(&runtime->context, 0);
+        ended = wait_for_end(runtime, patience_ms);
+        timeout_ms -= patience_ms;
+        if (!ended) {
+            backend->interrupt(&runtime->context, 1);
+        }
+    }
+    return ended || wait_for_end(runtime, timeout_ms) ? RTS_OK : -RTS_E_TIMEOUT;
+}
+
+void rts_runtime_destroy(rts_runtime_t **holder)
+{
+    rts_runtime_t *runtime = *holder;
+    *holder = NULL;
+    if (runtime == NULL || runtime->process != getpid() ||
+        rts_runtime_stop(runtime, exit_wait_ms(runtime)) != RTS_OK) {
+        return;
+    }
+    pthread_mutex_lock(&process_state.lock);
+    for (rts_runtime_t **at = &process_state.first; *at != NULL; at = &(*at)->next) {
+        if (*at == runtime) {
+            *at = runtime->next;
+            break;
+        }
+    }
+    pthread_mutex_unlock(&process_state.lock);
+    pthread_join(runtime->thread, NULL);
+    rts_channel_destroy(runtime->channel);
+    runtime_free(runtime);
+}

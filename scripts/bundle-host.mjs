@@ -1,0 +1,24 @@
+// src/host/main.ts → dist/host.cjs: one CommonJS file, because that is what node::LoadEnvironment's require can load.
+// esbuild stays outside: it is a package with a binary of its own, found in node_modules at run time.
+import { build } from "esbuild";
+import { inRoot, isMain, script } from "./lib/run.mjs";
+
+export async function bundleHost() {
+  await build({
+    absWorkingDir: inRoot(),
+    entryPoints: ["src/host/main.ts"],
+    outfile: "dist/host.cjs",
+    bundle: true,
+    format: "cjs",
+    platform: "node",
+    target: "node18",
+    external: ["esbuild"],
+    sourcemap: "linked",
+    logLevel: "warning",
+    // ES modules have import.meta.url; CommonJS has not, and a host that needs its own place may use either.
+    define: { "import.meta.url": "__rts_host_url" },
+    banner: { js: 'const __rts_host_url = require("node:url").pathToFileURL(__filename).href;' },
+  });
+}
+
+if (isMain(import.meta.url)) await script(bundleHost);

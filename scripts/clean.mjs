@@ -1,0 +1,6 @@
+// Removes what the build made. The fetched libnode and node_modules stay: they cost a download.
+import { rmSync } from "node:fs";
+import { inRoot } from "./lib/run.mjs";
+
+for (const name of ["build", "build-cmake", "build-test", "dist"])
+  rmSync(inRoot(name), { recursive: true, force: true });

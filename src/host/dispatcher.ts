@@ -1,0 +1,349 @@
+/**
+ * Takes submissions, runs handlers, sends their answers.
+ *
+ * Thread: the environment's own. Invariant: every CALL is answered by exactly one RESULT or ERROR,
+ * also when it was cancelled, its module failed, or its result cannot be carried.
+ */
+import type { Log } from "../sdk/context.js";
+import { errorCodes, type ErrorCode } from "../sdk/error-codes.js";
+import { RestyTsError } from "../sdk/errors.js";
+import { Call } from "./call.js";
+import { type Channel, ProtocolError, type RecordHeader } from "./channel.js";
+import { messageOf, stackOf } from "./describe.js";
+import { decode, encode } from "./codec.js";
+import type { Logger } from "./log.js";
+import { findFunction, type ModuleLoader, type Namespace } from "./modules.js";
+import { Kind } from "./wire.js";
+
+/** An imported function: its target once the module is loaded, or why there is none. */
+export interface HandlerFunction {
+  readonly title: string;
+  readonly log: Log;
+  readonly ready: Promise<void>;
+  target: ((...args: unknown[]) => unknown) | undefined;
+  failure: RestyTsError | undefined;
+}
+
+interface Module {
+  readonly name: string;
+  readonly loaded: Promise<Namespace>;
+}
+
+/** A message of which not all chunks are here yet. */
+interface Partial {
+  readonly kind: number;
+  readonly a: number;
+  readonly b: number;
+  /** Bytes of the whole message. */
+  readonly total: number;
+  /** The pool's; at least `total` long. */
+  readonly buffer: Uint8Array;
+  filled: number;
+}
+
+export interface DispatcherOptions {
+  readonly maxMessageBytes: number;
+}
+
+const CODE_BY_NUMBER = new Map(
+  Object.entries(errorCodes).map(([code, number]) => [number, code as ErrorCode]),
+);
+/** Of an error's text. */
+const MAX_TEXT_BYTES = 16_384;
+const SLOT_MASK = 0xffff;
+const NOTIFICATION = -1;
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return (
+    typeof value === "object" &&
+    value !== null &&
+    typeof (value as { then?: unknown }).then === "function"
+  );
+}
+
+export class Dispatcher {
+  readonly #channel: Channel;
+  readonly #loader: ModuleLoader;
+  readonly #logger: Logger;
+  readonly #options: DispatcherOptions;
+  readonly #maxTextBytes: number;
+  readonly #modules: (Module | undefined)[] = [];
+  readonly #functions: (HandlerFunction | undefined)[] = [];
+  /** Calls whose answer comes later, by slot. */
+  readonly #pending: (Call | undefined)[] = [];
+  readonly #partial = new Map<number, Partial>();
+  readonly #utf8 = new TextEncoder();
+  readonly #text = new TextDecoder("utf-8", { fatal: true });
+  /** The time of this drain, for the deadlines of its calls. */
+  #now = 0;
+  readonly #handle = (record: RecordHeader): void => {
+    this.#take(record);
+  };
+
+  constructor(channel: Channel, loader: ModuleLoader, logger: Logger, options: DispatcherOptions) {
+    this.#channel = channel;
+    this.#loader = loader;
+    this.#logger = logger;
+    this.#options = options;
+    this.#maxTextBytes = Math.min(MAX_TEXT_BYTES, options.maxMessageBytes);
+  }
+
+  /** Handles all submissions that are there; returns what Channel.drain does. @throws {ProtocolError} */
+  drain(): number {
+    this.#now = Date.now();
+    return this.#channel.drain(this.#handle);
+  }
+
+  #take(record: RecordHeader): void {
+    if (record.more || record.kind === Kind.chunk) {
+      this.#gather(record);
+      return;
+    }
+    const { kind, id, a, b, offset, length } = record;
+    this.#message(kind, id, a, b, this.#channel.bytes, offset, length);
+  }
+
+  #gather(record: RecordHeader): void {
+    let partial = this.#partial.get(record.id);
+    if (record.kind !== Kind.chunk) {
+      if (partial !== undefined || record.total > this.#options.maxMessageBytes) {
+        throw new ProtocolError(`a message of ${record.total} bytes for call ${record.id}`);
+      }
+      partial = {
+        kind: record.kind,
+        a: record.a,
+        b: record.b,
+        total: record.total,
+        buffer: this.#channel.buffers.take(record.total),
+        filled: 0,
+      };
+      this.#partial.set(record.id, partial);
+    }
+    if (partial === undefined || partial.filled + record.length > partial.total) {
+      throw new ProtocolError(`a chunk of ${record.length} bytes for call ${record.id}`);
+    }
+    const from = record.offset;
+    partial.buffer.set(this.#channel.bytes.subarray(from, from + record.length), partial.filled);
+    partial.filled += record.length;
+    if (record.more) return;
+    this.#partial.delete(record.id);
+    if (partial.filled !== partial.total) {
+      throw new ProtocolError(`call ${record.id} ends after ${partial.filled} bytes`);
+    }
+    const { kind, a, b, buffer, total } = partial;
+    // Decoding copies what it needs.
+    this.#message(kind, record.id, a, b, buffer, 0, total);
+    this.#channel.buffers.give(buffer);
+  }
+
+  /** One whole message; its payload is in `bytes`, which may be the ring, until this returns. */
+  #message(
+    kind: number,
+    id: number,
+    a: number,
+    b: number,
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+  ): void {
+    switch (kind) {
+      case Kind.call:
+        this.#call(this.#functionAt(a), id, b, bytes, offset, length);
+        return;
+      case Kind.notify:
+        this.#call(this.#functionAt(a), NOTIFICATION, 0, bytes, offset, length);
+        return;
+      case Kind.cancel:
+        this.#cancel(id, a);
+        return;
+      case Kind.module:
+        this.#defineModule(a, this.#text.decode(bytes.subarray(offset, offset + length)));
+        return;
+      case Kind.function:
+        this.#defineFunction(a, b, this.#text.decode(bytes.subarray(offset, offset + length)));
+        return;
+      default:
+        throw new ProtocolError(`a record of kind ${kind}`);
+    }
+  }
+
+  #functionAt(index: number): HandlerFunction {
+    const found = this.#functions[index];
+    if (found === undefined) throw new ProtocolError(`function ${index} was never defined`);
+    return found;
+  }
+
+  #defineModule(index: number, name: string): void {
+    const loaded = this.#loader.load(name);
+    // Each call of each function reports the failure; the log has it once, with its stack.
+    loaded.catch((error: unknown) => {
+      const cause =
+        error instanceof RestyTsError && error.cause !== undefined ? error.cause : error;
+      this.#logger.write("error", `module ${name}: ${messageOf(error)}\n${stackOf(cause)}`);
+    });
+    this.#modules[index] = { name, loaded };
+  }
+
+  #defineFunction(index: number, moduleIndex: number, name: string): void {
+    const module = this.#modules[moduleIndex];
+    if (module === undefined) throw new ProtocolError(`module ${moduleIndex} was never defined`);
+    const title = `${module.name} ${name}`;
+    const handler: HandlerFunction = {
+      title,
+      log: this.#logger.child(`[${title}] `),
+      target: undefined,
+      failure: undefined,
+      ready: module.loaded.then(
+        (namespace) => {
+          try {
+            handler.target = findFunction(namespace, name);
+          } catch (error) {
+            const { code, message } = error as RestyTsError;
+            handler.failure = new RestyTsError(code, `${module.name}: ${message}`);
+          }
+        },
+        (error: unknown) => {
+          handler.failure = error as RestyTsError;
+        },
+      ),
+    };
+    this.#functions[index] = handler;
+  }
+
+  #call(
+    handler: HandlerFunction,
+    id: number,
+    timeoutMs: number,
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+  ): void {
+    const call = new Call(id, handler, timeoutMs > 0 ? this.#now + timeoutMs : Infinity);
+    if (handler.target !== undefined) {
+      this.#run(call, handler.target, bytes, offset, length);
+      return;
+    }
+    if (handler.failure !== undefined) {
+      this.#fail(call, handler.failure);
+      return;
+    }
+    this.#remember(call);
+    const copy = bytes.slice(offset, offset + length);
+    void handler.ready.then(() => {
+      if (call.settled) return;
+      if (handler.target === undefined) this.#fail(call, handler.failure);
+      else this.#run(call, handler.target, copy, 0, copy.length);
+    });
+  }
+
+  #run(
+    call: Call,
+    target: (...args: unknown[]) => unknown,
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+  ): void {
+    let result: unknown;
+    try {
+      let args: unknown[];
+      try {
+        args = decode(bytes, offset, length) as unknown[];
+      } catch (error) {
+        throw new RestyTsError("bad_argument", messageOf(error));
+      }
+      result = target.apply(call, args);
+      if (isThenable(result)) {
+        this.#remember(call);
+        result.then(
+          (value) => {
+            this.#succeed(call, value);
+          },
+          (error: unknown) => {
+            this.#fail(call, error);
+          },
+        );
+        return;
+      }
+    } catch (error) {
+      this.#fail(call, error);
+      return;
+    }
+    this.#succeed(call, result);
+  }
+
+  #remember(call: Call): void {
+    if (call.id !== NOTIFICATION) this.#pending[call.id & SLOT_MASK] = call;
+  }
+
+  /** False when it was settled before: by a cancel, say. */
+  #settle(call: Call): boolean {
+    if (call.settled) return false;
+    call.settled = true;
+    if (call.id === NOTIFICATION) return true;
+    const slot = call.id & SLOT_MASK;
+    if (this.#pending[slot] === call) this.#pending[slot] = undefined;
+    return true;
+  }
+
+  #succeed(call: Call, value: unknown): void {
+    if (call.id === NOTIFICATION) return;
+    let payload: Uint8Array;
+    try {
+      payload = encode(value);
+    } catch (error) {
+      const text = `${call.handler.title} returned ${messageOf(error)}`;
+      this.#fail(call, new RestyTsError("bad_result", text, { cause: error }));
+      return;
+    }
+    if (payload.length > this.#options.maxMessageBytes) {
+      const most = this.#options.maxMessageBytes;
+      const text = `${call.handler.title} returned ${payload.length} bytes, and max_message_bytes is ${most}`;
+      this.#fail(call, new RestyTsError("too_large", text));
+      return;
+    }
+    if (this.#settle(call)) this.#channel.send(Kind.result, call.id, 0, payload);
+  }
+
+  #fail(call: Call, error: unknown): void {
+    if (!this.#settle(call)) return;
+    const ours = error instanceof RestyTsError && error === call.handler.failure;
+    const refused =
+      error instanceof RestyTsError && /^(bad_|too_large)/.test(error.code) ? error : undefined;
+    if (!ours) this.#logFailure(call, error);
+    if (call.id === NOTIFICATION) {
+      if (ours) this.#logFailure(call, error);
+      return;
+    }
+    const code = ours ? error.code : (refused?.code ?? "handler_failed");
+    const text = this.#utf8.encode(messageOf(error)).subarray(0, this.#maxTextBytes);
+    this.#channel.send(Kind.error, call.id, errorCodes[code], text);
+  }
+
+  #logFailure(call: Call, error: unknown): void {
+    this.#logger.write("error", `${call.handler.title} failed: ${stackOf(error)}`);
+  }
+
+  #cancel(id: number, codeNumber: number): void {
+    const partial = this.#partial.get(id);
+    if (partial !== undefined) {
+      // Given up while it was still being sent.
+      this.#partial.delete(id);
+      this.#channel.buffers.give(partial.buffer);
+      this.#channel.send(Kind.error, id, errorCodes.aborted);
+      return;
+    }
+    const call = this.#pending[id & SLOT_MASK];
+    // Not there: its answer is in the ring already, and does for the cancel, too.
+    if (call === undefined || call.id !== id || !this.#settle(call)) return;
+    const code = CODE_BY_NUMBER.get(codeNumber) ?? "aborted";
+    this.#channel.send(Kind.error, id, errorCodes.aborted);
+    call.abort(
+      new RestyTsError(
+        code,
+        code === "timeout"
+          ? `${call.handler.title} did not answer within its deadline`
+          : `nobody waits for ${call.handler.title} any more`,
+      ),
+    );
+  }
+}

@@ -1,0 +1,168 @@
+// The load cases: every target answers the same requests, in interleaved runs.
+import { checkAnswer, type LoadCase, pathOf, requestHeadersOf, type Target } from "./cases.ts";
+import { cpuPerRequest, readCpuTimes, readRssMib } from "./cpu-meter.ts";
+import type { Site } from "./nginx.ts";
+import type { Options } from "./options.ts";
+import { place, type Placement, placeWrk } from "./placement.ts";
+import { loadCasesOf, type Plan } from "./plan.ts";
+import { median } from "./support.ts";
+import { runWrk } from "./wrk.ts";
+
+/** One run of wrk, or the medians of several. CPU is for each request, in microseconds. */
+export interface Run {
+  readonly rps: number;
+  readonly p50Us: number;
+  readonly p99Us: number;
+  readonly p999Us: number;
+  /** nginx's own thread. */
+  readonly workerCpuUs: number;
+  /** The thread that runs JavaScript: in the worker, or the Node server's. */
+  readonly nodeCpuUs: number;
+  /** All other threads: V8's and libuv's helpers. */
+  readonly othersCpuUs: number;
+  readonly workerRssMib: number;
+  readonly serverRssMib: number;
+}
+
+export interface Row extends Run {
+  readonly case: string;
+  readonly target: Target;
+  readonly connections: number;
+  readonly placement: Placement;
+  /** Requests/s as a share of pure Lua's in the same repeat, a few seconds apart; the median. */
+  readonly ratioToLua: number;
+  /** Highest less lowest requests/s of the repeats, as a share of their median. */
+  readonly spread: number;
+}
+
+export interface Subjects {
+  readonly site: Site;
+  readonly serverPid: number;
+}
+
+export type Progress = (text: string) => void;
+
+interface Group {
+  readonly name: LoadCase;
+  readonly connections: number;
+  readonly placement: Placement;
+}
+
+async function measure(
+  { site, serverPid }: Subjects,
+  { name, connections, placement }: Group,
+  target: Target,
+  seconds: number,
+): Promise<Run> {
+  const url = site.url + pathOf(name, target);
+  const workerBefore = readCpuTimes(site.workerPid);
+  const serverBefore = readCpuTimes(serverPid);
+  const headers = requestHeadersOf(name);
+  const figures = await runWrk({ url, connections, seconds, headers, prefix: placeWrk(placement) });
+  const worker = cpuPerRequest(workerBefore, readCpuTimes(site.workerPid), figures.requests);
+  const server = cpuPerRequest(serverBefore, readCpuTimes(serverPid), figures.requests);
+  return {
+    rps: figures.rps,
+    p50Us: figures.p50Us,
+    p99Us: figures.p99Us,
+    p999Us: figures.p999Us,
+    workerCpuUs: worker.mainUs,
+    nodeCpuUs: target === "proxy" ? server.mainUs : worker.nodeUs,
+    othersCpuUs: worker.othersUs + server.othersUs,
+    workerRssMib: readRssMib(site.workerPid),
+    serverRssMib: readRssMib(serverPid),
+  };
+}
+
+function medianRun(runs: readonly Run[]): Run {
+  const of = (pick: (run: Run) => number): number => median(runs.map(pick));
+  return {
+    rps: of((run) => run.rps),
+    p50Us: of((run) => run.p50Us),
+    p99Us: of((run) => run.p99Us),
+    p999Us: of((run) => run.p999Us),
+    workerCpuUs: of((run) => run.workerCpuUs),
+    nodeCpuUs: of((run) => run.nodeCpuUs),
+    othersCpuUs: of((run) => run.othersCpuUs),
+    workerRssMib: of((run) => run.workerRssMib),
+    serverRssMib: of((run) => run.serverRssMib),
+  };
+}
+
+function spreadOf(runs: readonly Run[]): number {
+  const all = runs.map((run) => run.rps);
+  return (Math.max(...all) - Math.min(...all)) / median(all);
+}
+
+/** The repeats of one case at one number of connections: lua, ts, njs, proxy, lua, ts, … */
+async function measureGroup(
+  subjects: Subjects,
+  group: Group,
+  options: Options,
+  seconds: number,
+): Promise<Row[]> {
+  const runs = new Map<Target, Run[]>(options.targets.map((target) => [target, []]));
+  for (let repeat = 0; repeat < options.repeats; repeat += 1) {
+    for (const [target, ofTarget] of runs) {
+      ofTarget.push(await measure(subjects, group, target, seconds));
+    }
+  }
+  const lua = runs.get("lua") ?? [];
+  return [...runs].map(([target, ofTarget]) => {
+    const run = medianRun(ofTarget);
+    return {
+      case: group.name,
+      target,
+      connections: group.connections,
+      placement: group.placement,
+      ...run,
+      // Within a repeat: virtual machines change their speed by a fifth within minutes.
+      ratioToLua: median(ofTarget.map(({ rps }, repeat) => rps / (lua[repeat]?.rps ?? NaN))),
+      spread: spreadOf(ofTarget),
+    };
+  });
+}
+
+/** Checks every location, warms it up, and measures it, as the kernel places the threads. */
+export async function measureLoad(
+  subjects: Subjects,
+  options: Options,
+  plan: Plan,
+  progress: Progress,
+): Promise<Row[]> {
+  const rows: Row[] = [];
+  for (const name of loadCasesOf(options)) {
+    progress(`${name}: warming up`);
+    const connections = Math.max(...options.connections);
+    for (const target of options.targets) {
+      await checkAnswer(subjects.site, name, target);
+      const group: Group = { name, connections, placement: "free" };
+      await measure(subjects, group, target, plan.warmUpSeconds);
+    }
+    for (const connections of options.connections) {
+      progress(`${name}: ${String(connections)} connections`);
+      const group: Group = { name, connections, placement: "free" };
+      rows.push(...(await measureGroup(subjects, group, options, plan.loadSeconds)));
+    }
+  }
+  return rows;
+}
+
+/** One connection again, placed apart: here pure Lua needs no other core, so the rest is all added. */
+export async function measureLoadApart(
+  subjects: Subjects,
+  options: Options,
+  plan: Plan,
+  progress: Progress,
+): Promise<Row[]> {
+  const rows: Row[] = [];
+  const pids = { workerPid: subjects.site.workerPid, serverPid: subjects.serverPid };
+  place(pids, "apart");
+  for (const name of loadCasesOf(options)) {
+    progress(`${name}: 1 connection, threads apart`);
+    const group: Group = { name, connections: 1, placement: "apart" };
+    rows.push(...(await measureGroup(subjects, group, options, plan.loadSeconds)));
+  }
+  place(pids, "free");
+  return rows;
+}

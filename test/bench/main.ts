@@ -1,0 +1,182 @@
+// The benchmark: pure Lua, this bridge, njs, and a Node HTTP server behind proxy_pass, side by side
+// in one nginx with one worker. How to run and read it: docs/benchmarks.md.
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { checkAnswer } from "./cases.ts";
+import { readRssMib } from "./cpu-meter.ts";
+import { type CpuRow, measureCpu } from "./cpu-case.ts";
+import { bridgeIsBuilt, describeEnvironment } from "./environment.ts";
+import { measureLoad, measureLoadApart, type Progress, type Subjects } from "./load.ts";
+import { type Site, type SiteOptions, startNginx } from "./nginx.ts";
+import { startNodeServer } from "./node-server.ts";
+import { type Options, parseOptions, USAGE, UsageError } from "./options.ts";
+import { canPlaceApart, type Placement } from "./placement.ts";
+import { cpuRepeatsOf, planOf } from "./plan.ts";
+import * as report from "./report.ts";
+import { measureRings } from "./ring.ts";
+import { countStretched, countSyscalls, STRETCHED_SPIN_US, syscallMethods } from "./syscalls.ts";
+
+const say = (text: string): void => void process.stdout.write(`${text}\n`);
+const progress: Progress = (text) => void process.stderr.write(`… ${text}\n`);
+
+/** Ends what was started, in the opposite order; each end is tried. */
+class Ends {
+  readonly #ends: (() => void | Promise<void>)[] = [];
+
+  add(end: () => void | Promise<void>): void {
+    this.#ends.push(end);
+  }
+
+  async run(): Promise<void> {
+    for (let end = this.#ends.pop(); end !== undefined; end = this.#ends.pop()) {
+      try {
+        await end();
+      } catch (error) {
+        process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+      }
+    }
+  }
+}
+
+/** What a run measures, and what it starts other nginxes with. */
+interface Setting extends Subjects {
+  readonly dir: string;
+  readonly serverSocket: string;
+  readonly ends: Ends;
+}
+
+/** Runs `use` with a second nginx, of other options. */
+async function withSite<T>(
+  { dir, serverSocket, ends }: Setting,
+  options: Omit<SiteOptions, "serverSocket">,
+  use: (site: Site) => Promise<T> | T,
+): Promise<T> {
+  const site = await startNginx(join(dir, "second"), { serverSocket, ...options });
+  ends.add(() => site.stop()); // for an interrupt; stopping twice does no harm
+  try {
+    return await use(site);
+  } finally {
+    await site.stop();
+  }
+}
+
+async function measureCpuCase(options: Options, subjects: Subjects): Promise<CpuRow[]> {
+  if (!options.cases.includes("cpu")) return [];
+  const placements: Placement[] = canPlaceApart() ? ["apart"] : [];
+  // A quick run has no time for both; one core leaves no choice.
+  if (!options.quick || placements.length === 0) placements.push("free");
+  const rows: CpuRow[] = [];
+  const seconds = planOf(options).cpuSeconds;
+  for (const placement of placements) {
+    progress(`cpu, threads ${placement}`);
+    const repeats = cpuRepeatsOf(options);
+    rows.push(...(await measureCpu(subjects, options.targets, placement, repeats, seconds)));
+  }
+  return rows;
+}
+
+async function noteSyscalls(options: Options, setting: Setting): Promise<void> {
+  const { methods, missing } = syscallMethods();
+  for (const text of missing) say(`note: ${text}`);
+  if (methods.length === 0) return;
+  progress("counting syscalls");
+  const { site, dir } = setting;
+  const rows = await countSyscalls(site, options.targets, methods, dir);
+  if (options.targets.includes("ts") && methods.includes("strace")) {
+    const stretched: Omit<SiteOptions, "serverSocket"> = {
+      targets: ["ts"],
+      spinUs: STRETCHED_SPIN_US,
+    };
+    rows.push(await withSite(setting, stretched, (second) => countStretched(second, dir)));
+  }
+  say(`${report.syscallText(rows)}\n`);
+}
+
+async function noteMemory(options: Options, setting: Setting): Promise<void> {
+  const targets = options.targets.filter((target) => target !== "ts");
+  const plain = await withSite(setting, { targets }, (site) => readRssMib(site.workerPid));
+  const worker = readRssMib(setting.site.workerPid);
+  say(
+    `memory: worker ${worker.toFixed(0)} MiB at the end, ${plain.toFixed(0)} MiB in a fresh one ` +
+      `without the bridge; Node server ${readRssMib(setting.serverPid).toFixed(0)} MiB`,
+  );
+}
+
+async function measureAll(options: Options, setting: Setting): Promise<void> {
+  const plan = planOf(options);
+  const rows = await measureLoad(setting, options, plan, progress);
+  if (!options.quick && canPlaceApart()) {
+    rows.push(...(await measureLoadApart(setting, options, plan, progress)));
+  }
+  const cpuRows = await measureCpuCase(options, setting);
+  if (options.jsonFile !== undefined) {
+    const json = JSON.stringify(report.jsonRows(rows, cpuRows), null, 2);
+    writeFileSync(options.jsonFile, `${json}\n`);
+  }
+  if (rows.length > 0) say(`${report.loadText(rows)}\n(CPU in µs a request)\n`);
+  if (cpuRows.length > 0) say(`${report.cpuText(cpuRows)}\n`);
+  const goals = report.goalsText(rows, cpuRows);
+  if (goals !== "") say(`${goals}\n`);
+  if (options.quick) return;
+  await noteSyscalls(options, setting);
+  await noteMemory(options, setting);
+  if (!options.targets.includes("ts")) return;
+  progress("without nginx");
+  say(`\n${report.ringText(await measureRings())}`);
+}
+
+async function runBench(options: Options, ends: Ends): Promise<void> {
+  if (options.targets.includes("ts") && !bridgeIsBuilt()) {
+    throw new UsageError(
+      "the bridge is not built: run `npm run build`, or leave it out with --targets lua,njs,proxy",
+    );
+  }
+  const dir = mkdtempSync(join(tmpdir(), "resty-ts-bench-"));
+  ends.add(() => {
+    rmSync(dir, { recursive: true, force: true });
+  });
+  const server = await startNodeServer(join(dir, "server"));
+  ends.add(() => server.stop());
+  const serverSocket = server.socketPath;
+  const site = await startNginx(join(dir, "nginx"), { serverSocket, targets: options.targets });
+  ends.add(() => site.stop());
+  try {
+    if (options.targets.includes("ts")) {
+      // The first call waits for Node's start.
+      await checkAnswer(site, "echo", "ts");
+      say(`bridge: ${(await site.get("/ts/stats")).body}\n`);
+    }
+    const setting: Setting = { site, serverPid: server.pid, dir, serverSocket, ends };
+    await (options.mode === "strace" ? noteSyscalls : measureAll)(options, setting);
+  } catch (error) {
+    process.stderr.write(`nginx's error log:\n${site.errorLog().slice(-4000)}\n`);
+    throw error;
+  }
+}
+
+async function main(): Promise<void> {
+  const options = parseOptions(process.argv.slice(2));
+  if (options.mode === "help") {
+    say(USAGE);
+    return;
+  }
+  say(`${report.environmentText(describeEnvironment())}\n`);
+  if (options.mode === "probe") return;
+  const ends = new Ends();
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    process.once(signal, () => void ends.run().finally(() => process.exit(130)));
+  }
+  try {
+    await runBench(options, ends);
+  } finally {
+    await ends.run();
+  }
+}
+
+main().catch((error: unknown) => {
+  const shown = error instanceof UsageError ? error.message : error;
+  console.error(shown);
+  process.exitCode = error instanceof UsageError ? 2 : 1;
+});

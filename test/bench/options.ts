@@ -1,0 +1,102 @@
+// The command line of the benchmark.
+import { parseArgs } from "node:util";
+
+import { CASES, type Case, TARGETS, type Target } from "./cases.ts";
+
+export const USAGE = `usage: npm run bench -- [options]
+  --quick                 a short run, done within 50 s
+  --json FILE             also write the figures to FILE
+  --cases LIST            of ${CASES.join(",")} (default: all)
+  --targets LIST          of ${TARGETS.join(",")} (default: all; lua is always measured)
+  --connections LIST      default 1,16,64
+  --repeats N             runs of each kind, interleaved; medians are reported (default 5, quick 3)
+  --seconds N             length of a run, fractions allowed (default 3, quick: what fits)
+  --strace                count the worker's syscalls a request instead (needs root)
+  --probe                 only print what this machine has
+  --help`;
+
+export interface Options {
+  readonly quick: boolean;
+  readonly jsonFile: string | undefined;
+  readonly cases: readonly Case[];
+  readonly targets: readonly Target[];
+  readonly connections: readonly number[];
+  readonly repeats: number;
+  /** Undefined: chosen by the plan. */
+  readonly seconds: number | undefined;
+  readonly mode: "measure" | "strace" | "probe" | "help";
+}
+
+/** A mistake of the user's, to be shown without a stack. */
+export class UsageError extends Error {}
+
+function listOf<T extends string>(name: string, given: string | undefined, all: readonly T[]): T[] {
+  if (given === undefined) return [...all];
+  const words = given.split(",");
+  const unknown = words.find((word) => !all.some((known) => known === word));
+  if (unknown !== undefined) {
+    throw new UsageError(`--${name}: "${unknown}" is not one of ${all.join(", ")}`);
+  }
+  return all.filter((known) => words.includes(known));
+}
+
+function positive(name: string, given: string): number {
+  const value = Number(given);
+  if (!(value > 0 && value <= 10_000)) {
+    throw new UsageError(`--${name}: "${given}" is not a number above 0`);
+  }
+  return value;
+}
+
+function positiveInteger(name: string, given: string): number {
+  const value = positive(name, given);
+  if (!Number.isInteger(value)) throw new UsageError(`--${name}: "${given}" is not a whole number`);
+  return value;
+}
+
+function targetsOf(given: string | undefined): Target[] {
+  const targets = listOf("targets", given, TARGETS);
+  // Every figure is read against pure Lua's of the same run.
+  return targets.includes("lua") ? targets : ["lua", ...targets];
+}
+
+function parse(argv: readonly string[]): ReturnType<typeof parseValues> {
+  try {
+    return parseValues(argv);
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error));
+  }
+}
+
+function parseValues(argv: readonly string[]) {
+  return parseArgs({
+    args: [...argv],
+    options: {
+      quick: { type: "boolean", default: false },
+      json: { type: "string" },
+      cases: { type: "string" },
+      targets: { type: "string" },
+      connections: { type: "string", default: "1,16,64" },
+      repeats: { type: "string" },
+      seconds: { type: "string" },
+      strace: { type: "boolean", default: false },
+      probe: { type: "boolean", default: false },
+      help: { type: "boolean", default: false },
+    },
+  }).values;
+}
+
+export function parseOptions(argv: readonly string[]): Options {
+  const values = parse(argv);
+  const mode = values.help ? "help" : values.probe ? "probe" : values.strace ? "strace" : "measure";
+  return {
+    mode,
+    quick: values.quick,
+    jsonFile: values.json,
+    cases: listOf("cases", values.cases, CASES),
+    targets: targetsOf(values.targets),
+    connections: values.connections.split(",").map((text) => positiveInteger("connections", text)),
+    repeats: positiveInteger("repeats", values.repeats ?? (values.quick ? "3" : "5")),
+    seconds: values.seconds === undefined ? undefined : positive("seconds", values.seconds),
+  };
+}

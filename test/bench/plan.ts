@@ -1,0 +1,45 @@
+// How long each run takes. A quick benchmark shares out a fixed time; a full one has fixed lengths.
+import type { LoadCase } from "./cases.ts";
+import type { Options } from "./options.ts";
+
+export interface Plan {
+  readonly warmUpSeconds: number;
+  readonly loadSeconds: number;
+  readonly cpuSeconds: number;
+}
+
+// A quick benchmark must end within 50 s: on a busy machine too, and with the build before it.
+const QUICK_BUDGET_SECONDS = 37;
+const QUICK_WARM_UP_SECONDS = 0.4;
+const QUICK_CPU_SECONDS = 2;
+// Starting and ending wrk, around each run.
+const RUN_OVERHEAD_SECONDS = 0.08;
+
+export function loadCasesOf(options: Options): LoadCase[] {
+  return options.cases.filter((name) => name !== "cpu");
+}
+
+export function planOf(options: Options): Plan {
+  if (!options.quick) {
+    const seconds = options.seconds ?? 3;
+    return { warmUpSeconds: 1, loadSeconds: seconds, cpuSeconds: Math.max(seconds, 3) };
+  }
+  const pairs = loadCasesOf(options).length * options.targets.length;
+  const loadRuns = pairs * options.connections.length * options.repeats;
+  const cpuRuns = options.cases.includes("cpu") ? options.targets.length : 0;
+  const share =
+    (QUICK_BUDGET_SECONDS -
+      pairs * (QUICK_WARM_UP_SECONDS + RUN_OVERHEAD_SECONDS) -
+      cpuRuns * (QUICK_CPU_SECONDS + RUN_OVERHEAD_SECONDS)) /
+    Math.max(loadRuns, 1);
+  return {
+    warmUpSeconds: QUICK_WARM_UP_SECONDS,
+    loadSeconds: options.seconds ?? Math.min(Math.max(share - RUN_OVERHEAD_SECONDS, 0.2), 2),
+    cpuSeconds: QUICK_CPU_SECONDS,
+  };
+}
+
+/** The cpu case runs once in a quick benchmark: its runs cannot be made shorter. */
+export function cpuRepeatsOf(options: Options): number {
+  return options.quick ? 1 : options.repeats;
+}

@@ -1,0 +1,102 @@
+/** Child processes of handlers and of Lua in one worker: each reaps its own. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import type { Answer } from "../../support/bridge.js";
+import { repeatUntil, until } from "../../support/deadline.js";
+import { withNginx, type NginxOptions } from "../../support/nginx.js";
+import { content } from "../../support/nginx-config.js";
+import { zombiesOf } from "../../support/proc.js";
+
+const COUNT = 400;
+
+const options: NginxOptions = {
+  ts: { timeout_ms: 60_000 },
+  locations: {
+    "/add": content(`t.reply(ts.import("calc.ts").add(1, 2))`),
+    "/node": content(`t.reply(ts.import("children.ts").statuses(${String(COUNT)}, 20))`),
+    "/node-blocked": content(`t.reply(ts.import("children.ts").whileBlocked(1300, 3))`),
+    "/node-output": content(`
+      local texts = {}
+      for i = 1, 100 do texts[i] = "text " .. i end
+      t.reply(ts.import("children.ts").outputs(texts))`),
+    // One after the other: os.execute and io.popen block the worker while a child runs.
+    "/lua": content(`
+      local bad = {}
+      for i = 1, 10 do
+          local status = os.execute("exit " .. i)
+          if status ~= i * 256 then bad[#bad + 1] = "execute " .. i .. ": " .. tostring(status) end
+          local pipe = io.popen("echo line " .. i)
+          local line = pipe:read("*l")
+          pipe:close()
+          if line ~= "line " .. i then bad[#bad + 1] = "popen: " .. tostring(line) end
+      end
+      t.json { bad = bad }`),
+    "/pipe": content(`
+      local loaded, pipe = pcall(require, "ngx.pipe")
+      if not loaded then return t.json { skip = tostring(pipe) } end
+      local bad = {}
+      for i = 1, 10 do
+          local proc = assert(pipe.spawn({ "sh", "-c", "echo " .. i .. "; exit " .. i }))
+          local line = proc:stdout_read_line()
+          local ok, reason, status = proc:wait()
+          if line ~= tostring(i) or status ~= i then
+              bad[#bad + 1] = i .. ": " .. tostring(line) .. " " .. tostring(reason) ..
+                              " " .. tostring(status)
+          end
+      end
+      t.json { bad = bad }`),
+  },
+};
+
+const statuses = Array.from({ length: COUNT }, (_, i) => i % 100);
+
+describe("child processes", () => {
+  test("a handler's children report their own exit statuses and leave no zombie", () =>
+    withNginx(options, async (nginx) => {
+      const answer = await nginx.json<Answer<number[]>>("/node", { timeoutMs: 60_000 });
+      assert.deepEqual(answer.value, statuses, answer.err);
+      const outputs = await nginx.json<Answer<string[]>>("/node-output");
+      assert.deepEqual(
+        outputs.value,
+        Array.from({ length: 100 }, (_, i) => `text ${String(i + 1)}`),
+      );
+      await until("no zombie", () => zombiesOf(nginx.workerPid()).length === 0);
+    }));
+
+  test("more children than a thousand end while Node's loop is blocked, and none is lost", () =>
+    withNginx(options, async (nginx) => {
+      const answer = await nginx.json<Answer<number>>("/node-blocked", { timeoutMs: 60_000 });
+      assert.equal(answer.value, 1300, answer.err);
+    }));
+
+  test("children of handlers and of os.execute and io.popen, at once, each reach their parent", () =>
+    withNginx(options, async (nginx) => {
+      assert.deepEqual(await nginx.json("/lua"), { bad: {} }, "before Node had children");
+      const node = nginx.json<Answer<number[]>>("/node", { timeoutMs: 60_000 });
+      const rounds = await repeatUntil(node, async () => {
+        assert.deepEqual(await nginx.json("/lua"), { bad: {} });
+      });
+      const lua = rounds * 20;
+      assert.deepEqual((await node).value, statuses, (await node).err);
+      assert.ok(lua >= 100, `only ${String(lua)} children of Lua meanwhile`);
+      assert.deepEqual(await nginx.json("/lua"), { bad: {} }, "after Node had children");
+      assert.deepEqual(await nginx.json("/add"), { value: 3 });
+      await until("no zombie", () => zombiesOf(nginx.workerPid()).length === 0);
+    }));
+
+  test("children of handlers and of ngx.pipe, at once, each reach their parent", (t) =>
+    withNginx(options, async (nginx) => {
+      const first = await nginx.json<{ skip?: string; bad?: unknown }>("/pipe");
+      if (first.skip !== undefined) {
+        t.skip(first.skip);
+        return;
+      }
+      const node = nginx.json<Answer<number[]>>("/node", { timeoutMs: 60_000 });
+      await repeatUntil(node, async () => {
+        assert.deepEqual(await nginx.json("/pipe"), { bad: {} });
+      });
+      assert.deepEqual((await node).value, statuses, (await node).err);
+      assert.deepEqual(await nginx.json("/pipe"), { bad: {} });
+      await until("no zombie", () => zombiesOf(nginx.workerPid()).length === 0);
+    }));
+});
