@@ -335,10 +335,27 @@ static void patch_relocations(const struct dl_phdr_info *object, const ElfW(Rela
     }
 }
 
-static int patch_object(struct dl_phdr_info *object, size_t size, void *unused)
+/* Where the objects begin that are not like the others. Looked up before dl_iterate_phdr, never in
+ * its callback: dladdr takes the dynamic linker's first lock, the callback runs under its second,
+ * and a dlopen in another thread takes them in that order. */
+typedef struct {
+    const void *own;
+    const void *libuv; /* has uv_spawn: libuv itself, or a libnode that brings its own */
+} objects_t;
+
+static const void *object_of(void *function)
+{
+    Dl_info info;
+    return dladdr(function, &info) != 0 ? info.dli_fbase : NULL;
+}
+
+static int patch_object(struct dl_phdr_info *object, size_t size, void *data)
 {
     (void) size;
-    (void) unused;
+    const objects_t *objects = data;
+    if (object->dlpi_addr == (uintptr_t) objects->own) {
+        return 0;
+    }
     const ElfW(Dyn) *dynamic = NULL;
     uintptr_t relro_start = 0;
     uintptr_t relro_end = 0;
@@ -377,15 +394,7 @@ static int patch_object(struct dl_phdr_info *object, size_t size, void *unused)
     if (symbols == NULL || strings == NULL) {
         return 0;
     }
-    /* The object that has uv_spawn: libuv itself, or a libnode that brings its own. */
-    Dl_info own;
-    Dl_info uv;
-    if (dladdr((void *) rts_child_reaping_install, &own) != 0 &&
-        (uintptr_t) own.dli_fbase == object->dlpi_addr) {
-        return 0;
-    }
-    const int is_libuv =
-        dladdr((void *) uv_spawn, &uv) != 0 && (uintptr_t) uv.dli_fbase == object->dlpi_addr;
+    const int is_libuv = object->dlpi_addr == (uintptr_t) objects->libuv;
     for (int i = 0; i < 2; i++) {
         if (tables[i] != NULL) {
             /* .got.plt is inside the relro segment only when all was bound at load. */
@@ -403,7 +412,9 @@ void rts_child_reaping_install(int sigchld_blocked)
         return;
     }
     installed = 1;
-    dl_iterate_phdr(patch_object, NULL);
+    objects_t objects = {object_of((void *) rts_child_reaping_install),
+                         object_of((void *) uv_spawn)};
+    dl_iterate_phdr(patch_object, &objects);
 
     sigaction(SIGCHLD, NULL, &handler_before);
     if (!keep_libuv_handler()) {

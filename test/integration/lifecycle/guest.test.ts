@@ -144,6 +144,26 @@ describe("Node in the worker", () => {
       },
     ));
 
+  test("lets the worker load and unload libraries of its own while Node starts", () =>
+    withNginx(
+      {
+        // As `require "cjson"` does in the first request: both sides are in the dynamic linker.
+        initWorker: `
+          local ffi = require "ffi"
+          ffi.cdef "void *dlopen(const char *, int); int dlclose(void *);"
+          local ts = require "resty.ts"
+          ts.start { modules = ngx.config.prefix() .. "modules" }
+          local path = package.searchpath("cjson", package.cpath)
+          for _ = 1, 3000 do
+              assert(ffi.C.dlclose(assert(ffi.C.dlopen(path, 2))) == 0)
+          end`,
+        locations,
+      },
+      async (nginx) => {
+        assert.deepEqual(await nginx.json("/add"), { value: 3 });
+      },
+    ));
+
   test("runs in a working directory that may not be written", () =>
     withNginx(
       {
