@@ -22,7 +22,7 @@
 #define RTS_VERSION "0.1.0"
 
 /* Raised whenever the layout of the mapping, the records or the backend table changes. */
-#define RTS_PROTOCOL 1
+#define RTS_PROTOCOL 2
 
 enum {
     RTS_OK = 0,
@@ -69,6 +69,7 @@ typedef struct {
     const char *libnode;
     const char *host;
     const char *modules;
+    const char *plugins;
     uint32_t max_message_bytes;
     uint32_t spin_us;
 } rts_runtime_options_t;
@@ -201,6 +202,16 @@ void rts_bell_ring(rts_channel_t *channel);
  * Threads: any.
  * Returns: 1 or 0. */
 int rts_utf8_valid(const char *s, size_t n);
+
+/* The handler of an ngx_http_cleanup_t: notes that the request has ended whose number is in `id`
+ * (the pointer itself; nothing is read through it).
+ * Threads: Lua. */
+void rts_request_note_end(void *id);
+
+/* Takes the numbers that rts_request_note_end has noted, max at most.
+ * Threads: Lua.
+ * Returns: how many were written to ids. */
+uint32_t rts_requests_ended(uint32_t *ids, uint32_t max);
 
 /* Starts Node in a thread of this process: finds libnode and the backend for it, loads the host.
  * Returns at once; how it goes is in rts_runtime_status, and the doorbell rings at each change.

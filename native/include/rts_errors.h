@@ -58,6 +58,13 @@
       "the runtime was not ready within start_timeout_ms: see the error log for how far it got") \
     X(BAD_OPTION, 23, "bad_option", "bad option", "the text names the option and what it takes") \
     X(SYSTEM, 24, "system", "system error",                                                      \
-      "a system call failed: the text names it and its reason")
+      "a system call failed: the text names it and its reason")                                  \
+    X(BAD_CONFIG, 25, "bad_config", "bad plugin configuration",                                  \
+      "the text names the plugin, the path in its configuration and what was expected there")    \
+    X(BAD_PLUGIN, 26, "bad_plugin", "bad plugin",                                                \
+      "the plugin's file does not export what definePlugin makes: the text says what is wrong")  \
+    X(BAD_RESPONSE, 27, "bad_response", "bad request or response change",                        \
+      "a plugin set a field, status, URI or body that HTTP does not allow there: the text says "  \
+      "which")
 
 #endif

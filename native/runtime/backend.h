@@ -17,7 +17,8 @@ enum { RTS_STATE_STARTING = 0, RTS_STATE_RUNNING = 1, RTS_STATE_STOPPED = 2, RTS
 typedef struct rts_host_context {
     rts_channel_t *channel;
     const char *host;
-    const char *modules;
+    const char *modules; /* absolute, or "": none */
+    const char *plugins; /* likewise */
     uint32_t max_message_bytes;
     uint32_t spin_us;
     int sigchld_blocked; /* in the Lua thread, as OpenResty's ngx.pipe does it */

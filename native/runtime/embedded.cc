@@ -150,6 +150,7 @@ MaybeLocal<Value> StartHost(const rts_host_context_t* host_context, Isolate* iso
   Local<Value> number = v8::Integer::NewFromUnsigned(isolate, host_context->max_message_bytes);
   Local<Value> spin = v8::Integer::NewFromUnsigned(isolate, host_context->spin_us);
   options->Set(context, text("modules"), text(host_context->modules)).Check();
+  options->Set(context, text("plugins"), text(host_context->plugins)).Check();
   options->Set(context, text("maxMessageBytes"), number).Check();
   options->Set(context, text("spinUs"), spin).Check();
   Local<Value> argv[] = {binding, v8::External::New(isolate, host_context->channel), options};

@@ -32,6 +32,7 @@ struct rts_runtime {
     char *libnode;
     char *host;
     char *modules;
+    char *plugins;
     const rts_backend_t *backend; /* set under context.lock */
     pthread_t thread;
     pid_t process;
@@ -191,6 +192,7 @@ static void runtime_free(rts_runtime_t *runtime)
     free(runtime->libnode);
     free(runtime->host);
     free(runtime->modules);
+    free(runtime->plugins);
     free(runtime);
 }
 
@@ -223,9 +225,12 @@ static char *copy(const char *text)
     return strdup(text != NULL ? text : "");
 }
 
-/* The absolute form of a path that may not exist yet. */
+/* The absolute form of a path that may not exist yet; "" for none. */
 static char *absolute(const char *path)
 {
+    if (path == NULL) {
+        return copy("");
+    }
     char *real = realpath(path, NULL);
     return real != NULL ? real : copy(path);
 }
@@ -233,9 +238,9 @@ static char *absolute(const char *path)
 int rts_runtime_start(rts_channel_t *channel, const rts_runtime_options_t *options,
                       rts_runtime_t **out, char *errbuf, size_t *errlen)
 {
-    if (options->library_dir == NULL || options->host == NULL || options->modules == NULL) {
+    if (options->library_dir == NULL || options->host == NULL) {
         return fail(errbuf, errlen, RTS_E_BAD_OPTION,
-                    "library_dir, host and modules must be given");
+                    "library_dir and host must be given");
     }
     /* Absolute, because Node's require takes no other, and nginx may change its directory. */
     char *host = realpath(options->host, NULL);
@@ -263,9 +268,11 @@ int rts_runtime_start(rts_channel_t *channel, const rts_runtime_options_t *optio
     runtime->libnode = copy(options->libnode);
     runtime->host = host;
     runtime->modules = absolute(options->modules);
+    runtime->plugins = absolute(options->plugins);
     runtime->context.channel = channel;
     runtime->context.host = runtime->host;
     runtime->context.modules = runtime->modules;
+    runtime->context.plugins = runtime->plugins;
     runtime->context.max_message_bytes = options->max_message_bytes;
     runtime->context.spin_us = options->spin_us;
     runtime->context.report = report;

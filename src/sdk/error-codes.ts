@@ -25,7 +25,10 @@ export type ErrorCode =
   | "no_host"
   | "start_timeout"
   | "bad_option"
-  | "system";
+  | "system"
+  | "bad_config"
+  | "bad_plugin"
+  | "bad_response";
 
 /** The number of each code, which travels in ERROR records. */
 export const errorCodes: Readonly<Record<ErrorCode, number>> = {
@@ -53,6 +56,9 @@ export const errorCodes: Readonly<Record<ErrorCode, number>> = {
   start_timeout: 22,
   bad_option: 23,
   system: 24,
+  bad_config: 25,
+  bad_plugin: 26,
+  bad_response: 27,
 };
 
 /** What Lua's error string begins with. */
@@ -81,4 +87,7 @@ export const errorTexts: Readonly<Record<ErrorCode, string>> = {
   start_timeout: "start timed out",
   bad_option: "bad option",
   system: "system error",
+  bad_config: "bad plugin configuration",
+  bad_plugin: "bad plugin",
+  bad_response: "bad request or response change",
 };

@@ -26,6 +26,7 @@ typedef struct {
     const char *libnode;
     const char *host;
     const char *modules;
+    const char *plugins;
     uint32_t max_message_bytes;
     uint32_t spin_us;
 } rts_runtime_options_t;
@@ -63,6 +64,8 @@ int rts_bell_accept(rts_channel_t *channel, char *errbuf, size_t *errlen);
 void rts_bell_unlisten(rts_channel_t *channel);
 void rts_bell_ring(rts_channel_t *channel);
 int rts_utf8_valid(const char *s, size_t n);
+void rts_request_note_end(void *id);
+uint32_t rts_requests_ended(uint32_t *ids, uint32_t max);
 int rts_runtime_start(rts_channel_t *channel, const rts_runtime_options_t *options,
                       rts_runtime_t **out, char *errbuf, size_t *errlen);
 int rts_runtime_state(const rts_runtime_t *runtime);

@@ -27,6 +27,9 @@ return {
         START_TIMEOUT = "start_timeout",
         BAD_OPTION = "bad_option",
         SYSTEM = "system",
+        BAD_CONFIG = "bad_config",
+        BAD_PLUGIN = "bad_plugin",
+        BAD_RESPONSE = "bad_response",
     },
     -- number (as in ERROR records and, negated, from C) -> code
     by_number = {
@@ -54,6 +57,9 @@ return {
         [22] = "start_timeout",
         [23] = "bad_option",
         [24] = "system",
+        [25] = "bad_config",
+        [26] = "bad_plugin",
+        [27] = "bad_response",
     },
     -- code -> number
     numbers = {
@@ -81,6 +87,9 @@ return {
         start_timeout = 22,
         bad_option = 23,
         system = 24,
+        bad_config = 25,
+        bad_plugin = 26,
+        bad_response = 27,
     },
     -- code -> what the error string begins with
     texts = {
@@ -108,5 +117,8 @@ return {
         start_timeout = "start timed out",
         bad_option = "bad option",
         system = "system error",
+        bad_config = "bad plugin configuration",
+        bad_plugin = "bad plugin",
+        bad_response = "bad request or response change",
     },
 }

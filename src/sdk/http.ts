@@ -1,0 +1,231 @@
+/**
+ * What a plugin sees of a request: the contexts of the phases and what hangs on them. Interfaces
+ * only: src/http implements them, for the host and for resty-ts/testing alike.
+ */
+import type { Log } from "./context.js";
+
+/** What travels between Lua and TypeScript: docs/wire-format.md. */
+export type Carried =
+  | null
+  | boolean
+  | number
+  | bigint
+  | string
+  | Uint8Array
+  | readonly Carried[]
+  | { readonly [key: string]: Carried | undefined };
+
+/**
+ * Header fields, in the order they came, repeated ones kept. Names compare without regard to case.
+ * Values are byte strings, as in Fetch: each character is one byte, U+0000 to U+00FF.
+ *
+ * @throws {RestyTsError} "bad_response" from everything that changes fields: a name that is no token
+ * (RFC 9110, 5.1), a value with CR, LF, NUL or a character above U+00FF, or a hop-by-hop field
+ * (RFC 9110, 7.6.1), which belongs to nginx.
+ */
+export interface HeaderFields extends Iterable<[name: string, value: string]> {
+  /** All values of the name joined by ", ", as Fetch does it; null when there is none. */
+  get(name: string): string | null;
+  /** Each value of the name on its own. */
+  getAll(name: string): string[];
+  has(name: string): boolean;
+  /** Replaces all fields of the name; an array makes one field of each item. */
+  set(name: string, value: string | readonly string[]): void;
+  /** Adds a field and keeps those that are there. */
+  append(name: string, value: string): void;
+  delete(name: string): void;
+  /** How many fields there are. */
+  readonly size: number;
+}
+
+/** The request as it stands now: what Lua or an earlier plugin changed is changed here, too. */
+export interface HttpRequest {
+  /** May be set where the request may be changed (rewrite, access). */
+  method: string;
+  /**
+   * Path and query. Reading: as the client sent it, escapes and all, unless it was changed since.
+   * Setting (rewrite, access) changes what the upstream and later Lua code see; "/path?query" or
+   * "/path", which drops the query.
+   *
+   * @throws {RestyTsError} "bad_response" when it does not begin with "/" or has a NUL.
+   */
+  uri: string;
+  /** What the client sent in the request line, whatever was changed since ($request_uri). */
+  readonly originalUri: string;
+  /** The path alone, decoded and normalized by nginx ($uri). */
+  readonly path: string;
+  /** The whole URL, made when first read. Changing it changes nothing: set `uri`. */
+  readonly url: URL;
+  /** The query's arguments, made when first read. Changing them changes nothing: set `uri`. */
+  readonly query: URLSearchParams;
+  /** "http" or "https". */
+  readonly scheme: "http" | "https";
+  /** "1.0", "1.1", "2.0" or "3.0". */
+  readonly httpVersion: string;
+  /** The client's address as nginx has it ($remote_addr): with the realip module, the real one. */
+  readonly remoteAddress: string;
+  readonly headers: HeaderFields;
+  /** Of the Cookie field, decoded; the first of a name wins. Made when first read. */
+  readonly cookies: Readonly<Record<string, string>>;
+}
+
+/**
+ * The request where its body can be read (rewrite, access, content). nginx receives the whole body
+ * first: in memory up to client_body_buffer_size, else into a file. The upstream still gets it.
+ */
+export interface HttpRequestWithBody extends HttpRequest {
+  /**
+   * The body; empty when there is none. Read once, kept for further calls.
+   *
+   * @param maxBytes most bytes to take into memory, 1 MiB by default.
+   * @throws {RestyTsError} "too_large" above that: read `body` instead.
+   */
+  bytes(maxBytes?: number): Promise<Uint8Array>;
+  /** The body as UTF-8 text. @throws {RestyTsError} as bytes() does. */
+  text(maxBytes?: number): Promise<string>;
+  /** The body as JSON. @throws {SyntaxError} when it is none, {RestyTsError} as bytes() does. */
+  json<T = unknown>(maxBytes?: number): Promise<T>;
+  /** multipart/form-data or application/x-www-form-urlencoded. @throws as bytes() and Fetch do. */
+  formData(maxBytes?: number): Promise<FormData>;
+  /**
+   * The body as a stream of any size, which is never in memory as a whole. To be read before the
+   * handler returns or in waitUntil, as nginx's file goes with the request.
+   */
+  readonly body: ReadableStream<Uint8Array>;
+  /** Replaces the body that the upstream gets (rewrite, access). */
+  setBody(body: string | Uint8Array): void;
+  /** A Fetch Request with the same method, URL, fields and body stream. Costly: made when called. */
+  toRequest(): Request;
+}
+
+/** What will be, or is, sent to the client. */
+export interface HttpResponse {
+  /**
+   * In headerFilter, bodyFilter and log what the upstream answered; 0 before it is known. May be set
+   * in headerFilter, and before it for what `exit` or an error page does not override.
+   *
+   * @throws {RestyTsError} "bad_response" when it is no integer from 200 to 599.
+   */
+  status: number;
+  /** In headerFilter the response's fields; before it those that this plugin chain has set. */
+  readonly headers: HeaderFields;
+}
+
+/** A shared dictionary (lua_shared_dict), seen by all workers. Each call is one more crossing. */
+export interface SharedDict {
+  get(key: string): Promise<string | number | boolean | null>;
+  /** @param ttlSeconds 0 or left out: for ever. @throws {RestyTsError} "handler_failed" as Lua says, "no memory" say. */
+  set(key: string, value: string | number | boolean, ttlSeconds?: number): Promise<void>;
+  /** Sets only what is not there. @returns whether it did. */
+  add(key: string, value: string | number | boolean, ttlSeconds?: number): Promise<boolean>;
+  /**
+   * Adds to a number, atomically for all workers.
+   * @param initial what an absent key counts as; without it the key must be there.
+   * @param initialTtlSeconds the time to live of a key that this call makes.
+   * @returns the new value.
+   */
+  incr(key: string, by: number, initial?: number, initialTtlSeconds?: number): Promise<number>;
+  delete(key: string): Promise<void>;
+  /** Seconds left to live; 0: for ever; null: not there. */
+  ttl(key: string): Promise<number | null>;
+  /** List operations (lpush and so on): the length after it. */
+  lpush(key: string, value: string | number): Promise<number>;
+  rpush(key: string, value: string | number): Promise<number>;
+  lpop(key: string): Promise<string | number | null>;
+  rpop(key: string): Promise<string | number | null>;
+  llen(key: string): Promise<number>;
+}
+
+export interface SubrequestOptions {
+  method?: string;
+  /** The query, without "?". */
+  args?: string;
+  body?: string | Uint8Array;
+}
+
+export interface SubrequestResult {
+  readonly status: number;
+  /** By lower-case name; a repeated field's values joined by ", ". */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Uint8Array;
+}
+
+/** What `exit` returns, for `return ctx.exit(…)`. */
+export interface Exit {
+  readonly exited: true;
+}
+
+/** In all phases. */
+export interface BaseContext {
+  readonly request: HttpRequest;
+  readonly response: HttpResponse;
+  /**
+   * State that lives with the request across phases, plugins, and Lua, which sees it as ngx.ctx.
+   * Has the keys that TypeScript set earlier and those named in the plugin's `needs.ctx`. Set, change
+   * or delete keys; what cannot be carried fails the handler with "bad_result".
+   */
+  readonly ctx: Record<string, unknown>;
+  /**
+   * State that lives with the request in Node alone, for what cannot be carried: spans, decoders.
+   * Gone with the request.
+   */
+  readonly local: Map<unknown, unknown>;
+  /** nginx variables named in the plugin's `needs.vars`; undefined when they have no value. */
+  readonly vars: Readonly<Record<string, string | undefined>>;
+  /** Writes to nginx's error log, with the plugin's name. */
+  readonly log: Log;
+  /**
+   * Lets work go on after the handler has returned. A rejection is in the error log; a worker that
+   * shuts down waits for it, a moment.
+   */
+  waitUntil(work: Promise<unknown>): void;
+}
+
+/** Reads and writes nginx variables. */
+export interface Variables {
+  /** One that needs.vars names costs nothing; any other is asked of nginx: one more crossing. */
+  get(name: string): Promise<string | undefined>;
+  /**
+   * Sets a variable that the configuration defines (`set $name "";`), null clears it. Takes effect
+   * when the handler returns, or before its next question to nginx.
+   */
+  set(name: string, value: string | number | null): void;
+}
+
+/** rewrite, access, content: the phases that can wait. */
+export interface RequestContext extends BaseContext {
+  readonly request: HttpRequestWithBody;
+  /** Aborted when the deadline passes or the client leaves; reasons as in CallContext. */
+  readonly signal: AbortSignal;
+  readonly var: Variables;
+  /** @param name as in lua_shared_dict. */
+  shared(name: string): SharedDict;
+  /** Asks a location of this nginx, as ngx.location.capture does. HTTP/1 requests only in old nginx. */
+  subrequest(uri: string, options?: SubrequestOptions): Promise<SubrequestResult>;
+  /**
+   * The upstream's address for http.balancer() in balancer_by_lua*.
+   * @param host an IP address, or "unix:/path".
+   */
+  setUpstream(host: string, port?: number): void;
+  /**
+   * Answers the client and ends the request's processing: later handlers of this phase do not run.
+   *
+   * @param status 200 to 599. @param body text, bytes, or an object that is sent as JSON.
+   * @throws {RestyTsError} "bad_response": bad status, or a body with 204 or 304.
+   */
+  exit(status: number, body?: string | Uint8Array | object): Exit;
+}
+
+/** headerFilter: the upstream's answer is there and not yet sent. Synchronous. */
+export type HeaderFilterContext = BaseContext;
+
+/** bodyFilter: for each chunk, or once for the buffered body. Synchronous. */
+export interface BodyFilterContext extends BaseContext {
+  /** The piece of the body. Valid in this call only. */
+  readonly chunk: Uint8Array;
+  /** Whether it is the last piece, which may be empty. */
+  readonly last: boolean;
+}
+
+/** log: after the response was sent. Runs in batches, off the request's way. */
+export type LogContext = BaseContext;

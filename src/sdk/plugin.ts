@@ -1,0 +1,139 @@
+/** definePlugin and the types around it. Pure TypeScript: no native file, no Node module. */
+import type { Static, TSchema } from "@sinclair/typebox";
+import type { StandardSchemaV1 } from "./standard-schema.js";
+import type { Log } from "./context.js";
+import type {
+  BodyFilterContext,
+  Exit,
+  HeaderFilterContext,
+  LogContext,
+  RequestContext,
+} from "./http.js";
+
+/**
+ * What the client gets when a handler fails: "closed" answers 500 (timeouts 504, overload 503) as
+ * problem+json, "open" goes on as if the plugin were not there, a status answers with that one.
+ * After the upstream's header is sent, "closed" cuts the connection.
+ */
+export type Policy = "closed" | "open" | number;
+
+export interface Policies {
+  /** The handler threw, or what it did was refused. */
+  readonly onError?: Policy;
+  /** The deadline passed. */
+  readonly onTimeout?: Policy;
+  /** Too many calls are pending, or the runtime is not there. */
+  readonly onOverload?: Policy;
+}
+
+/** nginx's names in camel case. */
+export type Phase = "rewrite" | "access" | "content" | "headerFilter" | "bodyFilter" | "log";
+
+export interface PhaseOptions extends Policies {
+  /** The deadline in ms; by default ts.start's timeout_ms, or sync_timeout_ms in the filters. */
+  readonly timeoutMs?: number;
+}
+
+/** What travels with each message of the plugin, so that it needs not be asked for. */
+export interface Needs {
+  /** nginx variables, without "$": ctx.vars. */
+  readonly vars?: readonly string[];
+  /** Keys of ngx.ctx that Lua code sets: ctx.ctx. */
+  readonly ctx?: readonly string[];
+}
+
+/** A TypeBox or plain JSON Schema, or any Standard Schema validator (standardschema.dev). */
+export type ConfigSchema = TSchema | StandardSchemaV1 | Readonly<Record<string, unknown>>;
+
+/** The handlers' configuration type: what the schema gives out, defaults applied. */
+export type ConfigOf<S> = S extends TSchema
+  ? Static<S>
+  : S extends StandardSchemaV1<unknown, infer Output>
+    ? Output
+    : unknown;
+
+/** The second argument of a handler. */
+export interface Instance<Config, State> {
+  /** The configuration, validated, with defaults. Shared by all requests: do not change it. */
+  readonly conf: Config;
+  /** What `setup` returned for this configuration. */
+  readonly state: State;
+}
+
+/** What `setup` and `teardown` get. */
+export interface SetupContext {
+  readonly log: Log;
+}
+
+type Result = Response | Exit | undefined | void;
+/** A promise is not assignable to it, `void` alone would take one. */
+type Sync = undefined | void | { then?: never };
+
+export interface PluginDefinition<S, State> {
+  /** As in the configuration and its file: lower case, digits, "-" and "_", from a letter on. */
+  readonly name: string;
+  /** Semantic version; "0.0.0" when left out. */
+  readonly version?: string;
+  /** Higher runs earlier in a chain, as in APISIX; 0 when left out. */
+  readonly priority?: number;
+  /** Without one the plugin takes no configuration but an empty one. */
+  readonly schema?: S;
+  readonly needs?: Needs;
+  /** For all phases; `phases` may differ. Closed before the upstream, open after it, by default. */
+  readonly policies?: Policies;
+  readonly phases?: Readonly<Partial<Record<Phase, PhaseOptions>>>;
+  /** bodyFilter gets the whole body at once, up to `maxBytes`; a longer one counts as an error. */
+  readonly bufferResponse?: { readonly maxBytes: number };
+
+  /** Once for each version of each configuration, before its first request. */
+  setup?(conf: ConfigOf<S>, ctx: SetupContext): State | Promise<State>;
+  /** When the configuration has gone, and when the worker shuts down. */
+  teardown?(instance: Instance<ConfigOf<S>, Awaited<State>>): void | Promise<void>;
+
+  rewrite?(
+    ctx: RequestContext,
+    instance: Instance<ConfigOf<S>, Awaited<State>>,
+  ): Result | Promise<Result>;
+  access?(
+    ctx: RequestContext,
+    instance: Instance<ConfigOf<S>, Awaited<State>>,
+  ): Result | Promise<Result>;
+  /** Answers in place of an upstream: returns a Response or ctx.exit(…). */
+  content?(
+    ctx: RequestContext,
+    instance: Instance<ConfigOf<S>, Awaited<State>>,
+  ): Response | Exit | Promise<Response | Exit>;
+  headerFilter?(ctx: HeaderFilterContext, instance: Instance<ConfigOf<S>, Awaited<State>>): Sync;
+  /** Returns what is sent in place of the chunk; undefined: the chunk as it is. */
+  bodyFilter?(
+    ctx: BodyFilterContext,
+    instance: Instance<ConfigOf<S>, Awaited<State>>,
+  ): Uint8Array | string | Sync;
+  log?(
+    ctx: LogContext,
+    instance: Instance<ConfigOf<S>, Awaited<State>>,
+  ): void | Promise<void>;
+}
+
+/** A plugin as definePlugin gives it. `any`: each has its own configuration and state. */
+// eslint-disable-next-line @typescript-eslint/no-explicit-any
+export type Plugin = PluginDefinition<any, any>;
+
+/**
+ * Defines a plugin. Its file's default export.
+ *
+ *     export default definePlugin({
+ *       name: "hello",
+ *       schema: Type.Object({ name: Type.String({ default: "world" }) }),
+ *       access(ctx, { conf }) {
+ *         ctx.request.headers.set("x-hello", conf.name);
+ *       },
+ *     });
+ *
+ * @returns the same object: what is wrong with it is told when it is loaded.
+ */
+export function definePlugin<const S extends ConfigSchema, State = undefined>(
+  definition: PluginDefinition<S, State>,
+): PluginDefinition<S, State> {
+  return definition;
+}
