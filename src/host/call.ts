@@ -14,6 +14,8 @@ export class Call implements CallContext {
   /** What was called; for messages and logs. */
   readonly handler: HandlerFunction;
   settled = false;
+  /** Told when nobody waits any more; for the host's own modules. */
+  onAbort: ((reason: RestyTsError) => void) | undefined = undefined;
   // Not #private: one is made for every call, and those cost more.
   private controller: AbortController | undefined = undefined;
   private reason: RestyTsError | undefined = undefined;
@@ -39,5 +41,6 @@ export class Call implements CallContext {
   abort(reason: RestyTsError): void {
     this.reason = reason;
     this.controller?.abort(reason);
+    this.onAbort?.(reason);
   }
 }

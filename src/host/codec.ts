@@ -123,6 +123,15 @@ function join(parent: string, key: string | number | undefined): string {
 }
 
 /**
+ * Checks what encode will take.
+ * @param path how the value is called in messages.
+ * @throws {UncarriableError} when Lua has no counterpart for it, or for a part of it.
+ */
+export function checkCarried(value: unknown, path: string): void {
+  check(value, path, undefined, 0);
+}
+
+/**
  * Encodes one value.
  * @returns a view of a buffer that the next call overwrites.
  * @throws {UncarriableError} when Lua has no counterpart for it, or for a part of it.

@@ -8,6 +8,7 @@ import { createRequire } from "node:module";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
 import type * as esbuild from "esbuild";
+import { sdkModuleText } from "./sdk-module.js";
 
 /** A module that does not compile; the message has file, line and what is wrong. */
 export class CompileError extends Error {}
@@ -54,6 +55,17 @@ const packagesStayPut: esbuild.Plugin = {
         external: true,
       };
     });
+  },
+};
+
+const hostSdk: esbuild.Plugin = {
+  name: "host-sdk",
+  setup(build) {
+    build.onResolve({ filter: /^resty-ts$/ }, ({ path: name }) => ({
+      path: name,
+      namespace: "resty-ts",
+    }));
+    build.onLoad({ filter: /^/, namespace: "resty-ts" }, () => ({ contents: sdkModuleText() }));
   },
 };
 
@@ -105,7 +117,7 @@ export async function compile(file: string): Promise<string> {
           `const __restyTsUrl = ${url}, require = __restyTsCreateRequire(__restyTsUrl),` +
           " __filename = __restyTsPath(__restyTsUrl), __dirname = __restyTsDirname(__filename);",
       },
-      plugins: [packagesStayPut],
+      plugins: [hostSdk, packagesStayPut],
     });
     const text = (suffix: string) =>
       result.outputFiles.find((output) => output.path.endsWith(suffix))!.text;

@@ -20,6 +20,8 @@ export interface HandlerFunction {
   readonly title: string;
   readonly log: Log;
   readonly ready: Promise<void>;
+  /** Whether it is the host's own: what it throws is meant for Lua, code and all. */
+  readonly builtIn: boolean;
   target: ((...args: unknown[]) => unknown) | undefined;
   failure: RestyTsError | undefined;
 }
@@ -191,6 +193,7 @@ export class Dispatcher {
     const handler: HandlerFunction = {
       title,
       log: this.#logger.child(`[${title}] `),
+      builtIn: this.#loader.isBuiltIn(module.name),
       target: undefined,
       failure: undefined,
       ready: module.loaded.then(
@@ -306,7 +309,8 @@ export class Dispatcher {
 
   #fail(call: Call, error: unknown): void {
     if (!this.#settle(call)) return;
-    const ours = error instanceof RestyTsError && error === call.handler.failure;
+    const ours =
+      error instanceof RestyTsError && (error === call.handler.failure || call.handler.builtIn);
     const refused =
       error instanceof RestyTsError && /^(bad_|too_large)/.test(error.code) ? error : undefined;
     if (!ours) this.#logFailure(call, error);

@@ -9,7 +9,10 @@ import { Channel, type NativeChannel } from "./channel.js";
 import { stackOf } from "./describe.js";
 import { Dispatcher, type DispatcherOptions } from "./dispatcher.js";
 import { Logger } from "./log.js";
-import { ModuleLoader } from "./modules.js";
+import { HTTP_MODULE, httpModule } from "./http.js";
+import { ModuleLoader, Workshop } from "./modules.js";
+import { provideSdk } from "./sdk-module.js";
+import { PluginLoader } from "./plugins.js";
 import { Kind } from "./wire.js";
 
 /** native/addon */
@@ -19,8 +22,9 @@ interface Binding {
 }
 
 export interface HostOptions extends DispatcherOptions {
-  /** Absolute path of the folder that modules are loaded from. */
+  /** Absolute paths of the folders that modules and plugins are loaded from; "": none. */
   readonly modules: string;
+  readonly plugins: string;
   /** How long to spin for submissions before sleeping, in µs. */
   readonly spinUs: number;
 }
@@ -31,7 +35,12 @@ export function main(binding: Binding, external: unknown, options: HostOptions):
   const native = new binding.Channel(external);
   const channel = new Channel(native);
   const logger = new Logger(channel, options.maxMessageBytes);
-  const loader = new ModuleLoader(options.modules, binding.removeAtEnd);
+  const workshop = new Workshop(binding.removeAtEnd);
+  const plugins = new PluginLoader(options.plugins, new ModuleLoader(options.plugins, workshop));
+  const loader = new ModuleLoader(options.modules, workshop, {
+    [HTTP_MODULE]: httpModule(plugins, logger),
+  });
+  provideSdk();
   const dispatcher = new Dispatcher(channel, loader, logger, options);
   logger.captureConsole();
 

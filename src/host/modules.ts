@@ -47,12 +47,13 @@ async function resolve(root: string, name: string): Promise<string> {
  * Where compiled modules lie while Node reads them: a folder that only we can read. It is there
  * while something loads, and goes with the environment when that ends in the middle.
  */
-class Workshop {
+export class Workshop {
   readonly #removeAtEnd: (folder: string) => void;
   #folder: string | undefined;
   #users = 0;
   #count = 0;
 
+  /** @param removeAtEnd native/addon's: removes a folder when the environment ends. */
   constructor(removeAtEnd: (folder: string) => void) {
     this.#removeAtEnd = removeAtEnd;
   }
@@ -95,15 +96,21 @@ async function describe(error: unknown, file: string): Promise<string> {
 export class ModuleLoader {
   readonly #root: string;
   readonly #workshop: Workshop;
+  readonly #builtIn: Readonly<Record<string, Namespace>>;
   readonly #modules = new Map<string, Promise<Namespace>>();
 
   /**
-   * @param root absolute path of the folder that modules are loaded from.
-   * @param removeAtEnd native/addon's: removes a folder when the environment ends.
+   * @param root absolute path of the folder that modules are loaded from; "": none.
+   * @param builtIn the host's own, which have no file.
    */
-  constructor(root: string, removeAtEnd: (folder: string) => void) {
+  constructor(root: string, workshop: Workshop, builtIn: Record<string, Namespace> = {}) {
     this.#root = root;
-    this.#workshop = new Workshop(removeAtEnd);
+    this.#workshop = workshop;
+    this.#builtIn = builtIn;
+  }
+
+  isBuiltIn(name: string): boolean {
+    return Object.hasOwn(this.#builtIn, name);
   }
 
   /**
@@ -112,6 +119,14 @@ export class ModuleLoader {
    * @throws {RestyTsError} "module_not_found" or "module_failed", with the cause in words.
    */
   async load(name: string): Promise<Namespace> {
+    const builtIn = this.#builtIn[name];
+    if (builtIn !== undefined && this.isBuiltIn(name)) return builtIn;
+    if (this.#root === "") {
+      throw new RestyTsError(
+        "module_not_found",
+        `${name}: ts.start was not told the folder, modules = "…"`,
+      );
+    }
     const file = await resolve(this.#root, name);
     // By its real path: "./calc.ts" and "calc.ts" share one state.
     let loading = this.#modules.get(file);

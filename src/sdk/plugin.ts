@@ -109,10 +109,7 @@ export interface PluginDefinition<S, State> {
     ctx: BodyFilterContext,
     instance: Instance<ConfigOf<S>, Awaited<State>>,
   ): Uint8Array | string | Sync;
-  log?(
-    ctx: LogContext,
-    instance: Instance<ConfigOf<S>, Awaited<State>>,
-  ): void | Promise<void>;
+  log?(ctx: LogContext, instance: Instance<ConfigOf<S>, Awaited<State>>): void | Promise<void>;
 }
 
 /** A plugin as definePlugin gives it. `any`: each has its own configuration and state. */

@@ -9,7 +9,7 @@ import { decode, encode } from "../../src/host/codec.ts";
 import { compile } from "../../src/host/compile.ts";
 import { Dispatcher } from "../../src/host/dispatcher.ts";
 import { Logger } from "../../src/host/log.ts";
-import { findFunction, ModuleLoader } from "../../src/host/modules.ts";
+import { findFunction, ModuleLoader, Workshop } from "../../src/host/modules.ts";
 import { Kind } from "../../src/host/wire.ts";
 import { errorCodes } from "../../src/sdk/error-codes.ts";
 import { PROJECT_ROOT } from "../support/project.ts";
@@ -21,7 +21,8 @@ const ID = 0x10000;
 
 /** Folders of compiled modules that the loader leaves to the runtime to remove. */
 const folders: string[] = [];
-const newLoader = () => new ModuleLoader(MODULES, (folder) => folders.push(folder));
+const newLoader = () =>
+  new ModuleLoader(MODULES, new Workshop((folder) => void folders.push(folder)));
 after(() => {
   for (const folder of folders) rmSync(folder, { recursive: true, force: true });
 });

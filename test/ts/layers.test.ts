@@ -125,10 +125,17 @@ function roomOf(file: string, specifier: string): string | undefined {
 }
 
 const tsRooms: Record<string, { readonly rooms: readonly string[]; readonly packages: RegExp }> = {
-  sdk: { rooms: ["sdk"], packages: NOTHING },
-  host: { rooms: ["host", "sdk"], packages: /^(node:.*|@?msgpackr?\/.*|msgpackr|esbuild)$/ },
+  sdk: { rooms: ["sdk"], packages: /^@sinclair\/typebox$/ },
+  http: {
+    rooms: ["http", "sdk"],
+    packages: /^(node:(fs|stream|timers|crypto)|ajv(\/.*)?|ajv-formats|cookie)$/,
+  },
+  host: {
+    rooms: ["host", "http", "sdk"],
+    packages: /^(node:.*|@?msgpackr?\/.*|msgpackr|esbuild)$/,
+  },
   cli: { rooms: ["cli", "sdk"], packages: /./ },
-  testing: { rooms: ["testing", "sdk"], packages: /^node:/ },
+  testing: { rooms: ["testing", "http", "sdk"], packages: /^node:/ },
 };
 
 describe("TypeScript rooms", () => {

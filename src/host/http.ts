@@ -1,0 +1,59 @@
+/**
+ * The module `resty-ts:http` that Lua calls (docs/http-protocol.md): the engine of src/http on the
+ * calls of the dispatcher. Its functions' `this` is the Call.
+ *
+ * Thread: the environment's own.
+ */
+import { Engine, type LogEntry, type Member } from "../http/engine.js";
+import type { Changes } from "../http/changes.js";
+import type { PhaseDescription } from "../http/chain.js";
+import type { Call } from "./call.js";
+import { checkCarried } from "./codec.js";
+import { messageOf, stackOf } from "./describe.js";
+import type { Logger } from "./log.js";
+import type { Namespace } from "./modules.js";
+import type { PluginLoader } from "./plugins.js";
+
+export const HTTP_MODULE = "resty-ts:http";
+
+type Params<K extends keyof Engine> = Engine[K] extends (...args: infer A) => unknown ? A : never;
+
+export function httpModule(plugins: PluginLoader, logger: Logger): Namespace {
+  const engine = new Engine({
+    loadPlugin: (name) => plugins.load(name),
+    logFor: (plugin) => logger.child(`[${plugin}] `),
+    report(title, error) {
+      logger.write("error", `${title} failed: ${stackOf(error)}`);
+    },
+    checkCarried,
+    stackOf: (error) => (error instanceof Error ? stackOf(error) : messageOf(error)),
+  });
+  return {
+    configure: (
+      token: number,
+      members: readonly Member[],
+    ): Promise<Record<string, PhaseDescription>> => engine.configure(token, members),
+    run(
+      this: Call,
+      head: Uint8Array,
+      vars: Params<"run">[1],
+      ctx: Params<"run">[2],
+      chunk: Uint8Array | null,
+    ): Changes | Promise<Changes> {
+      return engine.run(head, vars, ctx, chunk, this);
+    },
+    resume(this: Call, id: number, replies: Params<"resume">[1]): Promise<Changes> {
+      return engine.resume(id, replies, this);
+    },
+    pull(this: Call, id: number): Promise<Uint8Array | null> {
+      return engine.pull(id, this);
+    },
+    log: (entries: readonly LogEntry[]): Promise<void> => engine.log(entries),
+    ended: (ids: readonly number[]): void => {
+      engine.ended(ids);
+    },
+    release: (tokens: readonly number[]): Promise<void> => engine.release(tokens),
+    close: (tokens?: readonly number[] | null): Promise<void> => engine.close(tokens ?? null),
+    kept: (): Engine["kept"] => engine.kept,
+  };
+}

@@ -1,0 +1,170 @@
+/**
+ * A chain: plugins with their configurations, in the order they run, and what Lua must know of each
+ * phase. A chain is made once for each token and shared by all requests.
+ */
+import type { Log } from "../sdk/context.js";
+import type { Phase, Plugin, PhaseOptions, Policies, Policy } from "../sdk/plugin.js";
+import { PhaseNumber } from "./head.js";
+
+/** A plugin with one configuration. It is `instance` of the handlers. */
+export interface PluginInstance {
+  readonly plugin: Plugin;
+  readonly name: string;
+  readonly conf: unknown;
+  readonly log: Log;
+  state: unknown;
+}
+
+/** What a chain may say over the plugin's own. Lua's names. */
+export interface ChainOptions {
+  readonly on_error?: Policy;
+  readonly on_timeout?: Policy;
+  readonly on_overload?: Policy;
+  readonly timeout_ms?: number;
+  readonly priority?: number;
+}
+
+/** 0: open; else the status that the client gets. */
+type PolicyStatus = number;
+
+export interface Handler {
+  readonly instance: PluginInstance;
+  readonly phase: Phase;
+  /** For messages: "jwt-auth access". */
+  readonly title: string;
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- each phase has its own types
+  readonly run: (ctx: any, instance: any) => unknown;
+  /** Whether the phase cannot wait. */
+  readonly sync: boolean;
+  readonly timeoutMs: number | undefined;
+  readonly onError: PolicyStatus;
+  readonly onTimeout: PolicyStatus;
+  readonly onOverload: PolicyStatus;
+}
+
+/** docs/http-protocol.md: a phase in configure's result. */
+export interface PhaseDescription {
+  readonly vars: readonly string[];
+  readonly ctx: readonly string[];
+  readonly timeout_ms: number | null;
+  readonly on_timeout: PolicyStatus;
+  readonly on_overload: PolicyStatus;
+  readonly on_error: PolicyStatus;
+  readonly plugins: string;
+  readonly buffer_bytes: number | null;
+}
+
+export const PHASES: readonly Phase[] = [
+  "rewrite",
+  "access",
+  "content",
+  "headerFilter",
+  "bodyFilter",
+  "log",
+];
+export const SYNC_PHASES: ReadonlySet<Phase> = new Set(["headerFilter", "bodyFilter"]);
+const AFTER_UPSTREAM: ReadonlySet<Phase> = new Set(["headerFilter", "bodyFilter", "log"]);
+const LUA_NAMES: Readonly<Record<Phase, string>> = {
+  rewrite: "rewrite",
+  access: "access",
+  content: "content",
+  headerFilter: "header_filter",
+  bodyFilter: "body_filter",
+  log: "log",
+};
+const CLOSED = { onError: 500, onTimeout: 504, onOverload: 503 } as const;
+
+function policyStatus(
+  kind: keyof Policies,
+  phase: Phase,
+  ...given: (Policies | PhaseOptions | undefined)[]
+): PolicyStatus {
+  const policy =
+    given.map((policies) => policies?.[kind]).find((value) => value !== undefined) ??
+    (AFTER_UPSTREAM.has(phase) ? "open" : "closed");
+  if (policy === "open") return 0;
+  return policy === "closed" ? CLOSED[kind] : policy;
+}
+
+function handlerOf(
+  instance: PluginInstance,
+  phase: Phase,
+  options: ChainOptions,
+): Handler | undefined {
+  const { plugin, name } = instance;
+  // eslint-disable-next-line @typescript-eslint/unbound-method -- it is bound below
+  const run = plugin[phase] as Handler["run"] | undefined;
+  if (run === undefined) return undefined;
+  const own = plugin.phases?.[phase];
+  const chain: Policies = Object.fromEntries(
+    Object.entries({
+      onError: options.on_error,
+      onTimeout: options.on_timeout,
+      onOverload: options.on_overload,
+    }).filter(([, value]) => value !== undefined),
+  );
+  return {
+    instance,
+    phase,
+    title: `${name} ${phase}`,
+    run: run.bind(plugin),
+    sync: SYNC_PHASES.has(phase),
+    timeoutMs: options.timeout_ms ?? own?.timeoutMs,
+    onError: policyStatus("onError", phase, chain, own, plugin.policies),
+    onTimeout: policyStatus("onTimeout", phase, chain, own, plugin.policies),
+    onOverload: policyStatus("onOverload", phase, chain, own, plugin.policies),
+  };
+}
+
+/** The first that is not open: what fails as a whole is as closed as its strictest plugin. */
+function strictest(handlers: readonly Handler[], kind: keyof typeof CLOSED): PolicyStatus {
+  return handlers.map((handler) => handler[kind]).find((status) => status !== 0) ?? 0;
+}
+
+export class Chain {
+  readonly instances: readonly PluginInstance[];
+  /** By PhaseNumber. */
+  readonly handlers: readonly (readonly Handler[])[];
+  /** What all plugins need, in the order of `vars` in messages. */
+  readonly vars: readonly string[];
+
+  /** @param members in the order they run. */
+  constructor(members: readonly { instance: PluginInstance; options: ChainOptions }[]) {
+    this.instances = members.map(({ instance }) => instance);
+    this.vars = [...new Set(this.instances.flatMap(({ plugin }) => plugin.needs?.vars ?? []))];
+    const handlers: Handler[][] = [[]];
+    for (const phase of PHASES) {
+      handlers[PhaseNumber[phase]] = members
+        .map(({ instance, options }) => handlerOf(instance, phase, options))
+        .filter((handler) => handler !== undefined);
+    }
+    this.handlers = handlers;
+  }
+
+  describe(): Record<string, PhaseDescription> {
+    const ctx = [...new Set(this.instances.flatMap(({ plugin }) => plugin.needs?.ctx ?? []))];
+    const phases: Record<string, PhaseDescription> = {};
+    for (const phase of PHASES) {
+      const handlers = this.handlers[PhaseNumber[phase]]!;
+      if (handlers.length === 0) continue;
+      const timeouts = handlers.map(({ timeoutMs }) => timeoutMs);
+      const buffers = handlers.map(({ instance }) => instance.plugin.bufferResponse?.maxBytes);
+      phases[LUA_NAMES[phase]] = {
+        vars: this.vars,
+        ctx,
+        timeout_ms: timeouts.some((ms) => ms === undefined)
+          ? null
+          : timeouts.reduce<number>((sum, ms) => sum + ms!, 0),
+        on_timeout: strictest(handlers, "onTimeout"),
+        on_overload: strictest(handlers, "onOverload"),
+        on_error: strictest(handlers, "onError"),
+        plugins: handlers.map(({ instance }) => instance.name).join(", "),
+        buffer_bytes:
+          phase === "bodyFilter" && buffers.some((bytes) => bytes !== undefined)
+            ? Math.min(...buffers.filter((bytes) => bytes !== undefined))
+            : null,
+      };
+    }
+    return phases;
+  }
+}

@@ -1,0 +1,37 @@
+/** The codes of docs/http-protocol.md, and byte strings as the wire has them. */
+
+export const Change = {
+  requestField: 1,
+  method: 2,
+  uri: 3,
+  requestBody: 4,
+  responseField: 5,
+  status: 6,
+  variable: 7,
+  ctx: 8,
+  upstream: 9,
+  exit: 10,
+  ask: 11,
+  stream: 12,
+  chunk: 13,
+  failed: 14,
+  keep: 15,
+} as const;
+
+/** code, arguments, code, arguments, …; null: none. */
+export type Changes = unknown[] | null;
+
+const ASCII = /^[\0-\x7f]*$/;
+
+/** A byte string for the wire: as a string when that is the same bytes. */
+export function wireBytes(text: string): string | Uint8Array {
+  return ASCII.test(text) ? text : Buffer.from(text, "latin1");
+}
+
+/** The byte string that came as a string (UTF-8) or as bytes. */
+export function fromWire(value: string | Uint8Array): string {
+  if (typeof value === "string") {
+    return ASCII.test(value) ? value : Buffer.from(value, "utf8").toString("latin1");
+  }
+  return Buffer.from(value.buffer, value.byteOffset, value.length).toString("latin1");
+}

@@ -1,0 +1,124 @@
+/**
+ * Configurations against their schema: JSON Schema (TypeBox's or plain) by Ajv, anything else by
+ * its own Standard Schema validator.
+ */
+import { Ajv, type ErrorObject, type ValidateFunction } from "ajv";
+import { Ajv2020 } from "ajv/dist/2020.js";
+import addFormats from "ajv-formats";
+import { RestyTsError } from "../sdk/errors.js";
+import type { Plugin } from "../sdk/plugin.js";
+import type { StandardIssue, StandardSchemaV1 } from "../sdk/standard-schema.js";
+
+const OPTIONS = { allErrors: true, useDefaults: true, strict: false, verbose: true } as const;
+const MAX_TOLD = 5;
+
+type Schema = Readonly<Record<string, unknown>>;
+
+// ajv-formats is CommonJS: its default export is on `default` for some loaders.
+const withFormats = ((addFormats as { default?: unknown }).default ?? addFormats) as (
+  ajv: Ajv,
+) => Ajv;
+
+let ajv: Ajv | undefined;
+let ajv2020: Ajv | undefined;
+const compiled = new WeakMap<object, ValidateFunction>();
+
+function compile(schema: Schema): ValidateFunction {
+  let validate = compiled.get(schema);
+  if (validate === undefined) {
+    const is2020 = typeof schema["$schema"] === "string" && schema["$schema"].includes("2020-12");
+    if (is2020) ajv2020 ??= withFormats(new Ajv2020(OPTIONS));
+    else ajv ??= withFormats(new Ajv(OPTIONS));
+    validate = (is2020 ? ajv2020! : ajv!).compile(schema);
+    compiled.set(schema, validate);
+  }
+  return validate;
+}
+
+/** "/limits/0/max" as "limits[0].max". */
+function pathOf(pointer: string): string {
+  return pointer
+    .split("/")
+    .slice(1)
+    .map((part) => part.replaceAll("~1", "/").replaceAll("~0", "~"))
+    .reduce(
+      (path, part) =>
+        /^\d+$/.test(part) ? `${path}[${part}]` : path === "" ? part : `${path}.${part}`,
+      "",
+    );
+}
+
+function shown(value: unknown): string {
+  const text = JSON.stringify(value) as string | undefined;
+  return text === undefined ? typeof value : text.length > 60 ? `${text.slice(0, 60)}…` : text;
+}
+
+function tell(error: ErrorObject): string {
+  const path = pathOf(error.instancePath);
+  const params = error.params as Record<string, unknown>;
+  const at = (name: unknown): string => (path === "" ? String(name) : `${path}.${String(name)}`);
+  switch (error.keyword) {
+    case "required":
+      return `${at(params["missingProperty"])} is missing`;
+    case "additionalProperties":
+    case "unevaluatedProperties":
+      return `${at(params["additionalProperty"] ?? params["unevaluatedProperty"])} is not an option`;
+    case "enum":
+      return `${path} must be one of ${shown(params["allowedValues"])}, not ${shown(error.data)}`;
+    case "const":
+      return `${path} must be ${shown(params["allowedValue"])}, not ${shown(error.data)}`;
+    default: {
+      // A secret that is too short must not end up in the log: only kinds are shown.
+      const got = error.keyword === "type" ? `, not ${shown(error.data)}` : "";
+      return `${path === "" ? "the configuration" : path} ${error.message ?? error.keyword}${got}`;
+    }
+  }
+}
+
+function tellIssue({ path = [], message }: StandardIssue): string {
+  const at = path.reduce<string>((text, part) => {
+    const key = typeof part === "object" ? part.key : part;
+    if (typeof key === "number") return `${text}[${key}]`;
+    return text === "" ? String(key) : `${text}.${String(key)}`;
+  }, "");
+  return at === "" ? message : `${at}: ${message}`;
+}
+
+function refuse(name: string, problems: string[]): never {
+  const told = problems.slice(0, MAX_TOLD).join("; ");
+  const more = problems.length > MAX_TOLD ? `; and ${problems.length - MAX_TOLD} more` : "";
+  throw new RestyTsError("bad_config", `${name}: ${told}${more}`);
+}
+
+function isStandard(schema: object): schema is StandardSchemaV1 {
+  return "~standard" in schema;
+}
+
+/**
+ * The configuration with its defaults, as a value of its own.
+ *
+ * @param given what Lua sent; null: none.
+ * @throws {RestyTsError} "bad_config": each problem with its path and what was expected.
+ */
+export async function checkConfig(plugin: Plugin, given: unknown): Promise<unknown> {
+  const conf: unknown = given ?? {};
+  const schema = plugin.schema as object | undefined;
+  if (schema === undefined) {
+    if (typeof conf === "object" && Object.keys(conf as object).length === 0) return conf;
+    refuse(plugin.name, ["the plugin has no schema, so it takes no configuration"]);
+  }
+  if (isStandard(schema)) {
+    const result = await schema["~standard"].validate(conf);
+    if (result.issues !== undefined) refuse(plugin.name, result.issues.map(tellIssue));
+    return result.value;
+  }
+  const own = structuredClone(conf);
+  const validate = compile(schema as Schema);
+  if (!validate(own)) refuse(plugin.name, [...new Set((validate.errors ?? []).map(tell))]);
+  return own;
+}
+
+/** Compiles a JSON Schema, so that a bad one is told when the plugin is loaded. @throws {Error} */
+export function checkSchema(schema: object): void {
+  if (!isStandard(schema)) compile(schema as Schema);
+}

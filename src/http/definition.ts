@@ -1,0 +1,141 @@
+/** What a plugin's file must export, told in words when it does not. */
+import { RestyTsError } from "../sdk/errors.js";
+import type { Plugin, Policies, Policy } from "../sdk/plugin.js";
+import { PHASES, SYNC_PHASES } from "./chain.js";
+import { checkSchema } from "./config.js";
+
+const NAME = /^[a-z][a-z0-9_-]{0,127}$/;
+const KEYS = new Set<string>([
+  ...PHASES,
+  "name",
+  "version",
+  "priority",
+  "schema",
+  "needs",
+  "policies",
+  "phases",
+  "bufferResponse",
+  "setup",
+  "teardown",
+]);
+const ASYNC = new Set(["AsyncFunction", "AsyncGeneratorFunction", "GeneratorFunction"]);
+
+export function isPluginName(name: unknown): name is string {
+  return typeof name === "string" && NAME.test(name);
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function isPolicy(value: unknown): value is Policy {
+  return (
+    value === "closed" ||
+    value === "open" ||
+    (Number.isInteger(value) && (value as number) >= 400 && (value as number) <= 599)
+  );
+}
+
+function policyProblems(policies: unknown, where: string): string[] {
+  if (policies === undefined) return [];
+  if (!isObject(policies)) return [`${where} is an object`];
+  const problems: string[] = [];
+  const names: (keyof Policies)[] = ["onError", "onTimeout", "onOverload"];
+  for (const [key, value] of Object.entries(policies)) {
+    if (key === "timeoutMs" && where !== "policies") {
+      if (!Number.isInteger(value) || (value as number) < 1) {
+        problems.push(`${where}.timeoutMs is a whole number of milliseconds from 1 on`);
+      }
+    } else if (!(names as string[]).includes(key)) {
+      problems.push(`${where} has no option ${key}: ${names.join(", ")}`);
+    } else if (!isPolicy(value)) {
+      problems.push(`${where}.${key} is "closed", "open" or a status from 400 to 599`);
+    }
+  }
+  return problems;
+}
+
+function listProblems(value: unknown, where: string, pattern: RegExp): string[] {
+  if (value === undefined) return [];
+  if (Array.isArray(value) && value.every((item) => typeof item === "string" && pattern.test(item)))
+    return [];
+  return [`${where} is an array of names`];
+}
+
+function problemsOf(plugin: Record<string, unknown>, expected: string): string[] {
+  const problems: string[] = [];
+  const { name, priority, version, needs, phases, bufferResponse, schema } = plugin;
+  if (name !== expected) {
+    problems.push(`its name is ${JSON.stringify(name)}, and its file is ${expected}`);
+  }
+  for (const key of Object.keys(plugin)) {
+    if (!KEYS.has(key)) problems.push(`there is no option or phase ${key}`);
+  }
+  if (priority !== undefined && !Number.isFinite(priority)) problems.push("priority is a number");
+  if (version !== undefined && typeof version !== "string") problems.push("version is a string");
+  for (const key of [...PHASES, "setup", "teardown"]) {
+    const handler = plugin[key];
+    if (handler === undefined) continue;
+    if (typeof handler !== "function") problems.push(`${key} is a function`);
+    else if ((SYNC_PHASES as Set<string>).has(key) && ASYNC.has(handler.constructor.name)) {
+      problems.push(
+        `${key} is an ${handler.constructor.name}, and the phase cannot wait: make it a plain ` +
+          "function, and do what takes time in access",
+      );
+    }
+  }
+  if (!PHASES.some((phase) => typeof plugin[phase] === "function")) {
+    problems.push(`it has no handler: ${PHASES.join(", ")}`);
+  }
+  if (needs !== undefined) {
+    if (!isObject(needs)) problems.push("needs is an object");
+    else {
+      problems.push(...listProblems(needs["vars"], "needs.vars", /^[A-Za-z0-9_]+$/));
+      problems.push(...listProblems(needs["ctx"], "needs.ctx", /./));
+    }
+  }
+  problems.push(...policyProblems(plugin["policies"], "policies"));
+  if (phases !== undefined) {
+    if (!isObject(phases)) problems.push("phases is an object");
+    for (const [phase, options] of Object.entries(isObject(phases) ? phases : {})) {
+      if (!(PHASES as string[]).includes(phase)) problems.push(`there is no phase ${phase}`);
+      else problems.push(...policyProblems(options, `phases.${phase}`));
+    }
+  }
+  if (bufferResponse !== undefined) {
+    const most = isObject(bufferResponse) ? bufferResponse["maxBytes"] : undefined;
+    if (!Number.isInteger(most) || (most as number) < 1) {
+      problems.push("bufferResponse.maxBytes is a whole number of bytes from 1 on");
+    }
+    if (plugin["bodyFilter"] === undefined) problems.push("bufferResponse is for bodyFilter");
+  }
+  if (schema !== undefined) {
+    if (!isObject(schema) && typeof schema !== "function") problems.push("schema is an object");
+    else {
+      try {
+        checkSchema(schema);
+      } catch (error) {
+        problems.push(`schema does not compile: ${(error as Error).message}`);
+      }
+    }
+  }
+  return problems;
+}
+
+/**
+ * @param value what the file exports as default.
+ * @param name the file's name without its ending.
+ * @throws {RestyTsError} "bad_plugin" with all that is wrong.
+ */
+export function checkDefinition(value: unknown, name: string): Plugin {
+  if (!isObject(value)) {
+    throw new RestyTsError(
+      "bad_plugin",
+      `${name}: its default export is ${value === undefined ? "missing" : `a ${typeof value}`}: ` +
+        "`export default definePlugin({ … })`",
+    );
+  }
+  const problems = problemsOf(value, name);
+  if (problems.length > 0) throw new RestyTsError("bad_plugin", `${name}: ${problems.join("; ")}`);
+  return value as unknown as Plugin;
+}

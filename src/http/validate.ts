@@ -1,0 +1,103 @@
+/**
+ * What HTTP allows a plugin to set (RFC 9110, RFC 9112): checked where it is set, so that the stack
+ * shows who did it.
+ */
+import { RestyTsError } from "../sdk/errors.js";
+
+/** RFC 9110, 5.6.2. */
+const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+/** Anything that a field's value may not hold: CR, LF, NUL, and what is not one byte. */
+const BAD_IN_VALUE = /[\0\r\n]|[^\0-\xff]/;
+/** RFC 9110, 7.6.1, and their relatives: of one connection, which is nginx's. */
+const HOP_BY_HOP = new Set([
+  "connection",
+  "keep-alive",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+]);
+const NO_BODY = new Set([204, 304]);
+
+function refuse(text: string): never {
+  throw new RestyTsError("bad_response", text);
+}
+
+/** The text as an error message may show it. */
+function shown(text: string): string {
+  const short = text.length > 60 ? `${text.slice(0, 60)}…` : text;
+  return JSON.stringify(short);
+}
+
+/** @returns the name in lower case. */
+export function checkFieldName(name: unknown): string {
+  if (typeof name !== "string") refuse(`a field's name is a string, not a ${typeof name}`);
+  if (!TOKEN.test(name)) refuse(`${shown(name)} is no field name: it must be a token (RFC 9110)`);
+  return name.toLowerCase();
+}
+
+/** @param lower the name as checkFieldName gave it. */
+export function checkFieldChange(lower: string): void {
+  if (HOP_BY_HOP.has(lower)) {
+    refuse(`${lower} is a hop-by-hop field: it belongs to nginx, which sets it as it needs`);
+  }
+}
+
+export function checkFieldValue(lower: string, value: unknown): string {
+  if (typeof value !== "string") {
+    refuse(`the value of ${lower} is a string, not a ${typeof value}`);
+  }
+  const bad = BAD_IN_VALUE.exec(value);
+  if (bad !== null) {
+    const code = bad[0].codePointAt(0)!;
+    const what =
+      code > 0xff
+        ? `a character above U+00FF (encode it: a field's value is bytes)`
+        : { 0: "NUL", 10: "LF", 13: "CR" }[code]!;
+    refuse(`the value of ${lower} has ${what} at ${bad.index}: ${shown(value)}`);
+  }
+  return value.trim();
+}
+
+export function checkStatus(status: unknown, least = 200): number {
+  if (typeof status !== "number" || !Number.isInteger(status) || status < least || status > 599) {
+    refuse(`${String(status)} is no status: an integer from ${least} to 599 is`);
+  }
+  return status;
+}
+
+export function checkBodyAllowed(status: number, bytes: number): void {
+  if (bytes > 0 && NO_BODY.has(status)) refuse(`a ${status} response has no body`);
+}
+
+export function checkMethod(method: unknown): string {
+  if (typeof method !== "string" || !TOKEN.test(method)) {
+    refuse(`${shown(String(method))} is no method: it must be a token (RFC 9110)`);
+  }
+  return method;
+}
+
+/** @returns path (decoded, a byte string) and args of "/path?args". */
+export function checkUri(uri: unknown): { path: string; args: string | null } {
+  if (typeof uri !== "string" || !uri.startsWith("/")) {
+    refuse(`${shown(String(uri))} is no URI of a request: it begins with "/"`);
+  }
+  if (/[\0-\x20\x7f#]/.test(uri)) {
+    refuse(`${shown(uri)} is no URI: it has a space, control character or "#" (escape it)`);
+  }
+  const bytes = Buffer.from(uri, "utf8").toString("latin1");
+  const at = bytes.indexOf("?");
+  const rawPath = at < 0 ? bytes : bytes.slice(0, at);
+  const path = decodePath(rawPath);
+  if (path.includes("\0")) refuse(`${shown(uri)} is no URI that nginx takes: it has %00`);
+  return { path, args: at < 0 ? null : bytes.slice(at + 1) };
+}
+
+/** Percent-decodes a byte string; what is no escape stays. */
+export function decodePath(path: string): string {
+  if (!path.includes("%")) return path;
+  return path.replace(/%([0-9a-fA-F]{2})/g, (_, hex: string) =>
+    String.fromCharCode(Number.parseInt(hex, 16)),
+  );
+}

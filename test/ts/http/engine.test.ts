@@ -1,0 +1,527 @@
+/** The engine without nginx: one message a phase, changes in order, questions, policies, streams. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { Change, type Changes } from "../../../src/http/changes.ts";
+import { type Caller, Engine } from "../../../src/http/engine.ts";
+import { encodeHead, HeadFlag, type HeadParts, PhaseNumber } from "../../../src/http/head.ts";
+import { checkDefinition } from "../../../src/http/definition.ts";
+import { definePlugin, type Plugin, RestyTsError, Type } from "../../../src/sdk/index.ts";
+
+const log = { error() {}, warn() {}, notice() {}, info() {}, debug() {} };
+
+function open(...plugins: Plugin[]) {
+  const reports: string[] = [];
+  const engine = new Engine({
+    async loadPlugin(name) {
+      const found = plugins.find((plugin) => plugin.name === name);
+      if (!found) throw new RestyTsError("module_not_found", `there is no plugin ${name}`);
+      return checkDefinition(found, name);
+    },
+    logFor: () => log,
+    report: (title, error) => void reports.push(`${title}: ${String(error)}`),
+    checkCarried(value, path) {
+      if (typeof value === "function") throw new TypeError(`a function at ${path}`);
+    },
+    stackOf: (error) => String(error),
+  });
+  return { engine, reports };
+}
+
+const caller = (): Caller => ({ deadline: Date.now() + 5000, onAbort: undefined });
+
+function head(parts: Partial<HeadParts> = {}): Uint8Array {
+  return encodeHead({
+    phase: PhaseNumber.access,
+    token: 1,
+    requestId: 1,
+    method: "GET",
+    requestUri: "/a%2Fb?x=1",
+    uri: "/a/b",
+    args: "x=1",
+    remoteAddress: "127.0.0.1",
+    requestFields: ["Host", "example.org", "X-A", "1", "x-a", "2"],
+    ...parts,
+  });
+}
+
+async function runOnce(plugin: Plugin, conf: unknown = null, parts: Partial<HeadParts> = {}) {
+  const { engine } = open(plugin);
+  await engine.configure(1, [[plugin.name, conf]]);
+  return engine.run(head(parts), null, null, null, caller());
+}
+
+describe("one message", () => {
+  test("a handler that changes nothing answers null, at once", async () => {
+    const changes = await runOnce(definePlugin({ name: "nothing", access() {} }));
+    assert.equal(changes, null);
+  });
+
+  test("the request reads as nginx has it", async () => {
+    let seen: unknown;
+    await runOnce(
+      definePlugin({
+        name: "reader",
+        access({ request }) {
+          seen = [
+            request.method,
+            request.uri,
+            request.path,
+            request.headers.get("x-a"),
+            request.headers.getAll("X-A"),
+            [...request.headers].map(([name]) => name),
+            request.query.get("x"),
+            request.url.href,
+            request.remoteAddress,
+            request.httpVersion,
+          ];
+        },
+      }),
+    );
+    assert.deepEqual(seen, [
+      "GET",
+      "/a%2Fb?x=1",
+      "/a/b",
+      "1, 2",
+      ["1", "2"],
+      ["Host", "X-A", "x-a"],
+      "1",
+      "http://example.org/a%2Fb?x=1",
+      "127.0.0.1",
+      "1.1",
+    ]);
+  });
+
+  test("changes come back in the order they were made", async () => {
+    const changes = await runOnce(
+      definePlugin({
+        name: "writer",
+        access(ctx) {
+          ctx.request.headers.set("x-user", "jo");
+          ctx.request.method = "POST";
+          ctx.request.uri = "/new%20path?y=%C3%A9";
+          ctx.request.headers.delete("x-a");
+          ctx.var.set("target", "blue");
+          ctx.ctx["user"] = { id: 7 };
+          ctx.response.headers.append("set-cookie", "a=1");
+        },
+      }),
+    );
+    assert.deepEqual(changes, [
+      ...[Change.ctx, "user", { id: 7 }],
+      ...[Change.requestField, "x-user", "jo"],
+      ...[Change.method, "POST"],
+      ...[Change.uri, "/new path", "y=%C3%A9"],
+      ...[Change.requestField, "x-a", null],
+      ...[Change.variable, "target", "blue"],
+      ...[Change.responseField, "set-cookie", "a=1"],
+    ]);
+  });
+
+  test("exit ends the chain, with JSON for an object", async () => {
+    const second = definePlugin({ name: "second", access: () => assert.fail("it ran") });
+    const { engine } = open(
+      definePlugin({ name: "first", access: (ctx) => ctx.exit(401, { message: "no" }) }),
+      second,
+    );
+    await engine.configure(1, [
+      ["first", null],
+      ["second", null],
+    ]);
+    const changes = (await engine.run(head(), null, null, null, caller())) as unknown[];
+    assert.deepEqual(changes.slice(0, 5), [
+      Change.responseField,
+      "content-type",
+      "application/json",
+      Change.exit,
+      401,
+    ]);
+    assert.equal(Buffer.from(changes[5] as Uint8Array).toString(), '{"message":"no"}');
+  });
+
+  test("a Response answers the client with its fields and its body", async () => {
+    const changes = (await runOnce(
+      definePlugin({
+        name: "responds",
+        access: () => new Response("hi", { status: 201, headers: { "x-b": "2" } }),
+      }),
+    )) as unknown[];
+    assert.deepEqual(changes.slice(-3, -1), [Change.exit, 201]);
+    assert.equal(Buffer.from(changes.at(-1) as Uint8Array).toString(), "hi");
+    assert.ok(changes.includes("x-b"));
+  });
+
+  test("plugins run in order of priority", async () => {
+    const order: string[] = [];
+    const make = (name: string, priority: number) =>
+      definePlugin({ name, priority, access: () => void order.push(name) });
+    const { engine } = open(make("low", 1), make("high", 9), make("also-low", 1));
+    await engine.configure(1, [
+      ["low", null],
+      ["high", null],
+      ["also-low", null],
+    ]);
+    await engine.run(head(), null, null, null, caller());
+    assert.deepEqual(order, ["high", "low", "also-low"]);
+  });
+});
+
+describe("questions", () => {
+  const asking = definePlugin({
+    name: "asking",
+    async access(ctx) {
+      const [uid, count] = await Promise.all([
+        ctx.var.get("uid_got"),
+        ctx.shared("counts").incr("k", 1, 0),
+      ]);
+      ctx.request.headers.set("x-count", `${String(uid)} ${count}`);
+      ctx.request.headers.set("x-body", await ctx.request.text());
+    },
+  });
+
+  test("those asked together travel together, and the handler goes on with the replies", async () => {
+    const { engine } = open(asking);
+    await engine.configure(1, [["asking", null]]);
+    const first = (await engine.run(head(), null, null, null, caller())) as unknown[];
+    assert.equal(first[0], Change.ask);
+    assert.deepEqual(first[2], [
+      ["var", "uid_got"],
+      ["shared", "counts", "incr", "k", 1, 0, 0],
+    ]);
+    const second = (await engine.resume(
+      first[1] as number,
+      [
+        [true, "abc"],
+        [true, 5, null],
+      ],
+      caller(),
+    )) as unknown[];
+    assert.deepEqual(second.slice(0, 3), [Change.requestField, "x-count", "abc 5"]);
+    assert.deepEqual(second.slice(-3), [Change.ask, first[1], [["body"]]]);
+    const third = await engine.resume(
+      first[1] as number,
+      [[true, Buffer.from("body"), null]],
+      caller(),
+    );
+    assert.deepEqual(third, [Change.requestField, "x-body", "body"]);
+    assert.deepEqual(engine.kept, { chains: 1, requests: 0, runs: 0, streams: 0, background: 0 });
+  });
+
+  test("a caller that goes away aborts the handler's signal and forgets the run", async () => {
+    let signal: AbortSignal | undefined;
+    const { engine } = open(
+      definePlugin({
+        name: "waits",
+        async access(ctx) {
+          signal = ctx.signal;
+          await ctx.var.get("x");
+        },
+      }),
+    );
+    await engine.configure(1, [["waits", null]]);
+    const first = (await engine.run(head(), null, null, null, caller())) as unknown[];
+    assert.equal(first[0], Change.ask);
+    engine.ended([1]);
+    assert.ok(signal!.aborted);
+    assert.equal(engine.kept.runs, 0);
+  });
+});
+
+describe("policies", () => {
+  const failing = (onError: "open" | "closed" | number) =>
+    definePlugin({
+      name: "failing",
+      priority: 1,
+      policies: { onError },
+      access(ctx) {
+        ctx.request.headers.set("x-half", "done");
+        throw new Error("no luck");
+      },
+    });
+  const after = definePlugin({
+    name: "after",
+    access(ctx) {
+      ctx.request.headers.set("x-after", String(ctx.request.headers.get("x-half")));
+    },
+  });
+  const both = async (onError: "open" | "closed" | number): Promise<Changes> => {
+    const { engine } = open(failing(onError), after);
+    await engine.configure(1, [
+      ["failing", null],
+      ["after", null],
+    ]);
+    return engine.run(head(), null, null, null, caller());
+  };
+
+  test("open goes on as if the plugin were not there", async () => {
+    assert.deepEqual(await both("open"), [
+      ...[Change.failed, "failing", 0, "Error: no luck"],
+      ...[Change.requestField, "x-after", "null"],
+    ]);
+  });
+
+  test("closed and a status end the phase", async () => {
+    const tail = async (onError: "closed" | number) => (await both(onError))!.slice(-4);
+    assert.deepEqual(await tail("closed"), [Change.failed, "failing", 500, "Error: no luck"]);
+    assert.deepEqual(await tail(418), [Change.failed, "failing", 418, "Error: no luck"]);
+  });
+
+  test("a deadline of its own ends a handler and its signal", async () => {
+    let reason: unknown;
+    const { engine } = open(
+      definePlugin({
+        name: "slow",
+        phases: { access: { timeoutMs: 5, onTimeout: 599 } },
+        async access(ctx) {
+          await new Promise((resolve) => ctx.signal.addEventListener("abort", resolve));
+          reason = ctx.signal.reason;
+        },
+      }),
+    );
+    await engine.configure(1, [["slow", null]]);
+    const changes = (await engine.run(head(), null, null, null, caller())) as unknown[];
+    assert.deepEqual(changes.slice(0, 3), [Change.failed, "slow", 599]);
+    assert.equal((reason as RestyTsError).code, "timeout");
+  });
+});
+
+describe("what may not be", () => {
+  const refused: Record<string, (ctx: Parameters<NonNullable<Plugin["access"]>>[0]) => unknown> = {
+    "a name that is no token": (ctx) => ctx.request.headers.set("bad name", "x"),
+    "a value with CR and LF": (ctx) => ctx.response.headers.set("x-a", "a\r\nb: c"),
+    "a value with NUL": (ctx) => ctx.request.headers.append("x-a", "a\0b"),
+    "a value above U+00FF": (ctx) => ctx.request.headers.set("x-a", "\u20ac"),
+    "a hop-by-hop field": (ctx) => ctx.response.headers.set("Transfer-Encoding", "chunked"),
+    "a content-length": (ctx) => ctx.response.headers.set("content-length", "5"),
+    "a status of 99": (ctx) => ctx.exit(99),
+    "a status of 600": (ctx) => ctx.exit(600),
+    "a status that is no integer": (ctx) => ctx.exit(200.5),
+    "a body on 204": (ctx) => ctx.exit(204, "x"),
+    "a body on 304": (ctx) => ctx.exit(304, "x"),
+    "a hop-by-hop field of a Response": () =>
+      new Response("x", { headers: { connection: "close" } }),
+    "a content-length of a Response that is not its body's": () =>
+      new Response("x", { headers: { "content-length": "7" } }),
+    "a Response.error()": () => Response.error(),
+    "a method with a space": (ctx) => (ctx.request.method = "GE T"),
+    "a URI without a slash": (ctx) => (ctx.request.uri = "x"),
+    "a URI with a line break": (ctx) => (ctx.request.uri = "/a\r\nb"),
+    "a URI with %00": (ctx) => (ctx.request.uri = "/a%00b"),
+  };
+  for (const [title, access] of Object.entries(refused)) {
+    test(`${title} is refused in words`, async () => {
+      const changes = (await runOnce(
+        definePlugin({ name: "bad", access: access as never }),
+      )) as unknown[];
+      const at = changes.indexOf(Change.failed);
+      assert.deepEqual(changes.slice(at, at + 3), [Change.failed, "bad", 500]);
+      assert.match(String(changes[at + 3]), /RestyTsError: .{20}/);
+    });
+  }
+
+  test("another type than a handler may return is refused", async () => {
+    const changes = (await runOnce(
+      definePlugin({ name: "bad", access: (() => 42) as never }),
+    )) as unknown[];
+    assert.match(String(changes.at(-1)), /returned a number, and may return a Response/);
+  });
+});
+
+describe("phases that cannot wait", () => {
+  const headerFilter = { phase: PhaseNumber.headerFilter, status: 200 };
+
+  test("headerFilter edits status and fields", async () => {
+    const changes = await runOnce(
+      definePlugin({
+        name: "edits",
+        headerFilter(ctx) {
+          assert.equal(ctx.response.headers.get("Server"), "x");
+          ctx.response.status = 203;
+          ctx.response.headers.set("x-served-by", "ts");
+          ctx.response.headers.delete("server");
+        },
+      }),
+      null,
+      { ...headerFilter, responseFields: ["server", "x"] },
+    );
+    assert.deepEqual(changes, [
+      ...[Change.status, 203],
+      ...[Change.responseField, "x-served-by", "ts"],
+      ...[Change.responseField, "server", null],
+    ]);
+  });
+
+  test("an async handler is refused when it is loaded", async () => {
+    const { engine } = open({ name: "late", headerFilter: (async () => {}) as never });
+    await assert.rejects(engine.configure(1, [["late", null]]), {
+      code: "bad_plugin",
+      message: /headerFilter is an AsyncFunction, and the phase cannot wait/,
+    });
+  });
+
+  test("a promise that a plain function returns is an error", async () => {
+    const changes = (await runOnce(
+      { name: "late", headerFilter: (() => Promise.resolve()) as never },
+      null,
+      headerFilter,
+    )) as unknown[];
+    assert.match(String(changes[3]), /returned a promise, and the phase cannot wait/);
+    assert.equal(changes[2], 0, "open after the upstream");
+  });
+
+  test("what asks nginx is an error there", async () => {
+    const changes = (await runOnce(
+      {
+        name: "asks",
+        headerFilter: (ctx) => (ctx as never as { exit(s: number): void }).exit(403),
+      },
+      null,
+      headerFilter,
+    )) as unknown[];
+    assert.match(String(changes[3]), /ctx.exit is not there in headerFilter, which cannot wait/);
+  });
+
+  test("a body goes through chunk by chunk, with state that lives as long", async () => {
+    const { engine } = open(
+      definePlugin({
+        name: "counts",
+        bodyFilter(ctx) {
+          const before = (ctx.local.get("n") as number | undefined) ?? 0;
+          ctx.local.set("n", before + ctx.chunk.length);
+          if (ctx.last) return `${Buffer.from(ctx.chunk).toString()}!${before}`;
+          return undefined;
+        },
+      }),
+    );
+    await engine.configure(1, [["counts", null]]);
+    const phase = PhaseNumber.bodyFilter;
+    const send = (flags: number, text: string) =>
+      engine.run(head({ phase, flags }), null, null, Buffer.from(text), caller());
+    assert.deepEqual(await send(0, "abc"), [Change.keep]);
+    assert.equal(await send(HeadFlag.continues, "de"), null);
+    const last = (await send(HeadFlag.continues | HeadFlag.last, "f")) as unknown[];
+    assert.equal(last[0], Change.chunk);
+    assert.equal(Buffer.from(last[1] as Uint8Array).toString(), "f!5");
+    assert.equal(engine.kept.requests, 1);
+    engine.ended([1]);
+    assert.equal(engine.kept.requests, 0);
+  });
+});
+
+describe("configurations", () => {
+  const schema = Type.Object({
+    secret: Type.String({ minLength: 8 }),
+    limits: Type.Optional(Type.Array(Type.Object({ max: Type.Integer() }))),
+    retries: Type.Integer({ default: 3 }),
+  });
+
+  test("defaults are applied, setup and teardown frame each", async () => {
+    const events: unknown[] = [];
+    const plugin = definePlugin({
+      name: "framed",
+      schema,
+      setup(conf) {
+        events.push(["setup", conf.retries]);
+        return { key: conf.secret };
+      },
+      teardown: ({ state }) => void events.push(["teardown", state.key]),
+      access: (_ctx, { state, conf }) => void events.push([state.key, conf.retries]),
+    });
+    const { engine } = open(plugin as Plugin);
+    const members = [["framed", { secret: "12345678" }]] as const;
+    await Promise.all([engine.configure(1, members), engine.configure(1, members)]);
+    await engine.run(head(), null, null, null, caller());
+    await engine.release([1]);
+    assert.deepEqual(events, [
+      ["setup", 3],
+      ["12345678", 3],
+      ["teardown", "12345678"],
+    ]);
+    assert.throws(() => engine.run(head(), null, null, null, caller()), /not known/);
+  });
+
+  for (const [conf, expected] of [
+    [{}, /secret is missing/],
+    [{ secret: "short" }, /secret must NOT have fewer than 8 characters/],
+    [{ secret: "12345678", limits: [{ max: "x" }] }, /limits\[0\]\.max must be integer, not "x"/],
+  ] as const) {
+    test(`an error names the path and what was expected: ${String(expected)}`, async () => {
+      const { engine } = open({ name: "strict", schema, access() {} });
+      await assert.rejects(engine.configure(1, [["strict", conf]]), {
+        code: "bad_config",
+        message: expected,
+      });
+    });
+  }
+
+  test("a Standard Schema validator's issues are told with their paths", async () => {
+    const standard = {
+      "~standard": {
+        version: 1 as const,
+        vendor: "test",
+        validate: (value: unknown) =>
+          (value as { n?: unknown }).n === 1
+            ? { value: { n: 2 } }
+            : { issues: [{ message: "must be 1", path: ["n"] }] },
+      },
+    };
+    let got: unknown;
+    const plugin = definePlugin({
+      name: "std",
+      schema: standard,
+      access: (_ctx, { conf }) => void (got = conf),
+    });
+    const { engine } = open(plugin as Plugin);
+    await assert.rejects(engine.configure(1, [["std", {}]]), { message: "std: n: must be 1" });
+    await engine.configure(2, [["std", { n: 1 }]]);
+    await engine.run(head({ token: 2 }), null, null, null, caller());
+    assert.deepEqual(got, { n: 2 });
+  });
+});
+
+describe("streams", () => {
+  const events = (count: number, cancelled: () => void) =>
+    definePlugin({
+      name: "sse",
+      content: () => {
+        let n = 0;
+        return new Response(
+          new ReadableStream<Uint8Array>({
+            async pull(controller) {
+              await new Promise((resolve) => setImmediate(resolve));
+              if (n === count) controller.close();
+              else controller.enqueue(new TextEncoder().encode(`data: ${n++}\n\n`));
+            },
+            cancel: cancelled,
+          }),
+        );
+      },
+    });
+  const content = { phase: PhaseNumber.content };
+
+  test("are pulled piece by piece to their end", async () => {
+    const { engine } = open(events(5, () => {}));
+    await engine.configure(1, [["sse", null]]);
+    const changes = (await engine.run(head(content), null, null, null, caller())) as unknown[];
+    assert.equal(changes.at(-4), Change.stream);
+    let text = Buffer.from(changes.at(-1) as Uint8Array).toString();
+    for (;;) {
+      const piece = await engine.pull(changes.at(-3) as number, caller());
+      if (piece === null) break;
+      text += Buffer.from(piece).toString();
+    }
+    assert.equal(text, [0, 1, 2, 3, 4].map((n) => `data: ${n}\n\n`).join(""));
+    assert.equal(engine.kept.streams, 0);
+  });
+
+  test("are cancelled when their request ends", async () => {
+    let cancelled = false;
+    const { engine } = open(events(1e9, () => (cancelled = true)));
+    await engine.configure(1, [["sse", null]]);
+    const changes = (await engine.run(head(content), null, null, null, caller())) as unknown[];
+    await engine.pull(changes.at(-3) as number, caller());
+    engine.ended([1]);
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.ok(cancelled);
+    assert.equal(engine.kept.streams, 0);
+  });
+});
