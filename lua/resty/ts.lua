@@ -15,6 +15,7 @@ local wait = require "resty.ts.wait"
 local type = type
 local error = error
 local pairs = pairs
+local ipairs = ipairs
 local setmetatable = setmetatable
 local failure = require "resty.ts.failure"
 local math_floor = math.floor
@@ -31,6 +32,7 @@ local MiB = 1048576
 -- name -> { type, default, least, most }
 local OPTIONS = {
     modules = { "string" },
+    plugins = { "string" },
     library = { "string" },
     libnode = { "string" },
     host = { "string" },
@@ -75,11 +77,14 @@ local function check_options(given)
             options[name] = rule[2]
         end
     end
-    if not options.modules then
-        return failure("bad_option", "modules, the folder of the TypeScript modules, is missing")
+    if not options.modules and not options.plugins then
+        return failure("bad_option", "modules, the folder of the TypeScript modules, is missing; "
+                                     .. "or plugins, that of the HTTP plugins")
     end
-    if options.modules:byte() ~= 47 then -- "/"
-        return failure("bad_option", "modules is an absolute path, not " .. options.modules)
+    for _, name in ipairs { "modules", "plugins" } do
+        if options[name] and options[name]:byte() ~= 47 then -- "/"
+            return failure("bad_option", name .. " is an absolute path, not " .. options[name])
+        end
     end
     return options
 end
@@ -195,6 +200,36 @@ local function check_ms(value, name)
 end
 
 
+local function module_of(name)
+    local module = imported[name]
+    if not module then
+        module = { name = name, defined = false, index = nil, functions = {} }
+        imported[name] = module
+    end
+    return module
+end
+
+
+-- For resty.ts.http, not for others.
+_M.internal = {}
+
+
+-- The client that runs, or ran; or nil, err, code.
+function _M.internal.client()
+    if not current then
+        return not_started()
+    end
+    return current
+end
+
+
+-- The entry of a module's export: what a client's methods call a function.
+function _M.internal.entry(module_name, name)
+    local _, entry = new_handler(module_of(module_name), name)
+    return entry
+end
+
+
 local import_mt = {}
 
 -- Functions are made as they are named; what the module exports shows in the call.
@@ -219,11 +254,7 @@ function _M.import(name, options)
         error("ts.import takes a module's path", 2)
     end
     options = options or {}
-    local module = imported[name]
-    if not module then
-        module = { name = name, defined = false, index = nil, functions = {} }
-        imported[name] = module
-    end
+    local module = module_of(name)
     return setmetatable({
         [import_mt] = {
             module = module,

@@ -33,6 +33,9 @@ for number, code in pairs(CODE_BY_NUMBER) do
     NUMBER_BY_CODE[code] = number
 end
 
+-- Of all clients: each environment has a number of its own.
+local generations = 0
+
 -- In a slot whose caller has given up.
 local ABANDONED = {}
 
@@ -45,6 +48,12 @@ end
 
 
 local function no_log()
+end
+
+
+local function next_generation()
+    generations = generations + 1
+    return generations
 end
 
 
@@ -64,6 +73,7 @@ function _M.new(lib, options, log)
         spin_us = options.spin_us,
         log = log or no_log,
         state = "starting",
+        generation = next_generation(), -- of the environment: what it was told is gone with it
         stopped = false,        -- by ts.stop
         ended = false,          -- and the Node thread has
         released = false,       -- and channel and runtime are freed
@@ -224,6 +234,8 @@ function _M:on_other(kind, a, text)
     elseif kind == KIND_READY then
         if self.state == "starting" then
             self.state = "ready"
+        else
+            self.generation = next_generation()
         end
     else
         self:broken("a completion of kind " .. kind)
@@ -355,6 +367,19 @@ local function define(self, w, fn, deadline)
         end
     end
     return true
+end
+
+
+-- Makes fn known to the host, at once. A call of it then encodes its arguments before it can yield:
+-- they may be in memory that other coroutines use, too. Returns true; or nil, err, code.
+function _M:define(fn)
+    if fn.defined then
+        return true
+    end
+    if self.why then
+        return failure(self.why.code, self.why.text)
+    end
+    return define(self, { sync = true }, fn, self.now_ms())
 end
 
 

@@ -39,6 +39,8 @@ local MAX_DEPTH = wire.MAX_DEPTH
 local HOLES = "an array with holes or other keys (use ts.null for null)"
 local array_mt = values.array_mt
 local bytes_mt = values.bytes_mt
+local view_mt = values.view_mt
+local packed_mt = values.packed_mt
 local null = values.null
 local int64_t = ffi.typeof("int64_t")
 local uint64_t = ffi.typeof("uint64_t")
@@ -137,6 +139,24 @@ local function put_bytes(s)
     end
     put_header(n, 0xc4, 0xc5, 0xc6)
     ffi_copy(base + pos, s, n)
+    pos = pos + n
+    return nil
+end
+
+
+-- v: a view, or packed values.
+local function put_elsewhere(v, packed)
+    local n = v[2]
+    if pos + n + 5 > limit then
+        local err = spill(n + 5)
+        if err then
+            return err, "", "too_large"
+        end
+    end
+    if not packed then
+        put_header(n, 0xc4, 0xc5, 0xc6)
+    end
+    ffi_copy(base + pos, v[1], n)
     pos = pos + n
     return nil
 end
@@ -279,6 +299,9 @@ function put_table(t, depth)
     local mt = getmetatable(t)
     if mt == bytes_mt then
         return put_bytes(t[1])
+    end
+    if mt == view_mt or mt == packed_mt then
+        return put_elsewhere(t, mt == packed_mt)
     end
     if depth >= MAX_DEPTH then
         return "nesting deeper than " .. MAX_DEPTH .. ", or a cycle"

@@ -28,6 +28,7 @@ function _M:start(library_dir, host)
     c_options.libnode = options.libnode
     c_options.host = host
     c_options.modules = options.modules
+    c_options.plugins = options.plugins
     c_options.max_message_bytes = options.max_message_bytes
     c_options.spin_us = options.spin_us
     -- At exit nginx closes the Lua state: this ends the Node thread before static destructors run.

@@ -22,7 +22,21 @@ local ERRBUF_SIZE = 1024
 local errbuf = ffi_new("char[?]", ERRBUF_SIZE)
 local errlen = ffi_new("size_t[1]")
 
+-- Of nginx, beside what lua-resty-core declares. Our own name, as another Lua library may have
+-- declared nginx's in its own way.
+local NGINX_CDEF = [[
+typedef struct {
+    void (*handler)(void *);
+    void *data;
+    void *next;
+} rts_ngx_cleanup_t;
+rts_ngx_cleanup_t *rts_ngx_cleanup_add(ngx_http_request_t *r, size_t size)
+    __asm__("ngx_http_cleanup_add");
+intptr_t ngx_event_no_timers_left(void);
+]]
+
 local lib
+local nginx
 
 
 -- This file's path without "lua/resty/ts/native.lua": the project's root, or nil.
@@ -91,6 +105,16 @@ function _M.load(path)
     _M.path = path
     _M.dir = str_match(path, "^(.*)/[^/]*$") or "."
     return lib, path
+end
+
+
+-- Functions that nginx exports. Returns the ffi namespace.
+function _M.nginx()
+    if not nginx then
+        ffi.cdef(NGINX_CDEF)
+        nginx = ffi.C
+    end
+    return nginx
 end
 
 

@@ -41,6 +41,15 @@ function bytes_mt.__concat(a, b)
 end
 
 
+-- Bytes that are somewhere else, { pointer or string, count }: goes out as a byte string. Read when
+-- it is encoded only, so one table serves for all.
+_M.view_mt = { __name = "resty.ts.view" }
+
+-- The same, of MessagePack that is there already: goes out as it is. A message holds as many values
+-- as its array says, which is up to who makes it.
+_M.packed_mt = { __name = "resty.ts.packed" }
+
+
 -- Marks a Lua string as bytes: it arrives as a Uint8Array, whatever is in it.
 function _M.bytes(s)
     if type(s) ~= "string" then

@@ -12,6 +12,7 @@ local ngx_semaphore = require "ngx.semaphore"
 
 local ffi_new = ffi.new
 local ffi_str = ffi.string
+local ipairs = ipairs
 local tonumber = tonumber
 local setmetatable = setmetatable
 local ngx_timer_at = ngx.timer.at
@@ -31,6 +32,7 @@ local WAKEUPS_A_TIMER = 100000
 local FOREVER_MS = 1728000000
 
 local newest -- the one that on_worker_exit is for
+local exit_tasks = {}
 local waiter_main, sweep, on_worker_exit, on_start_deadline
 
 local YIELDABLE = {
@@ -98,10 +100,27 @@ function on_worker_exit(premature)
         ngx_timer_at(FOREVER_MS / 1000, on_worker_exit)
         return
     end
+    for _, task in ipairs(exit_tasks) do
+        ngx_timer_at(0, task)
+    end
     -- Wakes the waiter, which sees that the worker is exiting.
     if newest.running then
         newest.client.channel:ring()
     end
+end
+
+
+-- Has `task` run, as a timer's handler, when a worker begins to exit in which a client was started.
+function nginx.at_exit(task)
+    exit_tasks[#exit_tasks + 1] = task
+end
+
+
+-- Whether nothing but the caller holds up this worker, when it exits: nginx's own rule. To be
+-- called from a timer's handler between two sleeps, as a timer of its own would count.
+function nginx:is_last()
+    return not self.running and self.client:awaited() == 0
+           and native.nginx().ngx_event_no_timers_left() == 0
 end
 
 

@@ -1,0 +1,260 @@
+-- Chains of plugins with their configurations, and the tokens by which the host knows them.
+--
+-- Runs on the Lua side. Invariants: a token stands for one chain and is never used again for
+-- another; before a chain's first use in an environment the host has answered `configure` for its
+-- token; a configuration that is given inline has one chain, whatever table it comes in, for as
+-- long as it is among the 1,000 used last.
+
+local buffers = require "resty.ts.buffers"
+local encode = require "resty.ts.encode"
+local failure = require "resty.ts.failure"
+local ffi = require "ffi"
+local host = require "resty.ts.http.host"
+local options = require "resty.ts.http.options"
+local outbox = require "resty.ts.http.outbox"
+local snapshot = require "resty.ts.http.snapshot"
+local values = require "resty.ts.values"
+
+local ffi_str = ffi.string
+local error = error
+local pairs = pairs
+local setmetatable = setmetatable
+local getmetatable = getmetatable
+local type = type
+local ngx = ngx
+
+local MOST_INLINE = 1000
+local KEY_BYTES = 16384
+local EMPTY = {}
+
+local null = values.null
+
+local _M = {}
+local methods = {}
+local mt = { __index = methods }
+_M.methods = methods
+
+local tokens = 0
+local inline = {}       -- key -> chain
+local inline_count = 0
+local clock = 0         -- of uses, for the one used least lately
+local by_table = setmetatable({}, { __mode = "k" }) -- conf -> its chain
+local key_buffer = ffi.new("uint8_t[?]", KEY_BYTES)
+
+
+local function new(members, title, policies)
+    return setmetatable({
+        members = values.array(members),
+        title = title,
+        policies = policies,
+        token = nil,
+        generation = nil,   -- of the environment that knows the token
+        phases = nil,       -- name -> what `configure` said
+        closed = false,
+        key = nil,          -- of an inline one
+        conf = nil,         -- the table in which it came last
+        used = 0,
+    }, mt)
+end
+
+
+-- A chain from a list, as http.chain takes it; error() with this level.
+function _M.new(list, level)
+    return new(options.check_chain(list, level + 1))
+end
+
+
+function _M.is(v)
+    return type(v) == "table" and getmetatable(v) == mt
+end
+
+
+local function give_back(chain)
+    local token = chain.token
+    chain.token, chain.generation = nil, nil
+    if token then
+        outbox.release(token)
+    end
+end
+
+
+-- Ends the chain: its plugins' teardown runs. It cannot be used after that.
+function methods:close()
+    if not self.closed then
+        self.closed = true
+        give_back(self)
+    end
+end
+
+
+-- Inline configurations ------------------------------------------------------------------------
+
+local function key_of(name, conf, level)
+    encode.begin(key_buffer, 0, KEY_BYTES)
+    local what = encode.arguments(2, name, conf)
+    if what then
+        encode.drop()
+        error("the configuration of " .. name .. ": " .. what, level + 1)
+    end
+    local bytes, buffer, size = encode.finish()
+    local key = ffi_str(buffer or key_buffer, bytes)
+    if buffer then
+        buffers.give(buffer, size)
+    end
+    return key
+end
+
+
+local function evict_one()
+    local oldest
+    for _, chain in pairs(inline) do
+        if not oldest or chain.used < oldest.used then
+            oldest = chain
+        end
+    end
+    inline[oldest.key] = nil
+    inline_count = inline_count - 1
+    if oldest.conf then
+        by_table[oldest.conf] = nil
+    end
+    give_back(oldest)
+end
+
+
+local function add_inline(key, chain)
+    if inline_count >= MOST_INLINE then
+        evict_one()
+    end
+    chain.key = key
+    inline[key] = chain
+    inline_count = inline_count + 1
+end
+
+
+local function touch(chain)
+    clock = clock + 1
+    chain.used = clock
+    return chain
+end
+
+
+-- The chain of one plugin with this configuration; nil: an empty one. Needs a client.
+function _M.single(name, conf, level)
+    conf = conf or EMPTY
+    local chain = by_table[conf]
+    if chain and chain.members[1][1] == name and inline[chain.key] == chain then
+        return touch(chain)
+    end
+    local key = key_of(name, conf, level + 1)
+    chain = inline[key]
+    if not chain then
+        chain = new(options.check_chain({ { name, conf } }, level + 1))
+        add_inline(key, chain)
+    elseif chain.conf == conf then
+        -- The same table again: it is no constant in a handler, which is a new one each time.
+        by_table[conf] = chain
+    end
+    chain.conf = conf
+    return touch(chain)
+end
+
+
+-- Configuring ----------------------------------------------------------------------------------
+
+local function list_or_nil(v)
+    if v == nil or v == null or #v == 0 then
+        return nil
+    end
+    return v
+end
+
+
+local function number_or_nil(v)
+    if v == null then
+        return nil
+    end
+    return v
+end
+
+
+-- What `configure` says of a phase, with what Lua keeps for its calls.
+local function prepare(described)
+    local vars = list_or_nil(described.vars)
+    return {
+        vars = vars,
+        slots = vars and snapshot.slots_for(vars),
+        ctx = list_or_nil(described.ctx),
+        timeout_ms = number_or_nil(described.timeout_ms),
+        on_error = described.on_error,
+        on_timeout = described.on_timeout,
+        on_overload = described.on_overload,
+        plugins = described.plugins,
+        buffer_bytes = number_or_nil(described.buffer_bytes),
+    }
+end
+
+
+-- Has the client's environment know this chain. sync: in phases that cannot yield; there an
+-- environment that is still starting is not waited for.
+-- Returns true; or nil, err, code.
+function methods:configure(client, sync)
+    if self.closed then
+        error("this chain was closed", 4)
+    end
+    if sync and client.state == "starting" then
+        return failure("unavailable", "Node is still starting")
+    end
+    if self.key and inline[self.key] ~= self then
+        -- It fell out while a request still had it.
+        if inline[self.key] then
+            inline_count = inline_count - 1
+            give_back(inline[self.key])
+        end
+        add_inline(self.key, self)
+    end
+    if not self.token then
+        tokens = tokens + 1
+        self.token = tokens
+    end
+    local token = self.token
+    local generation = client.generation
+    outbox.watch_exit(client)
+    -- Node may still be starting, and `setup` may take its time.
+    local timeout_ms = client.options[sync and "sync_timeout_ms" or "start_timeout_ms"]
+    local described, err, code = host.call(client, host.configure, sync, timeout_ms, token,
+                                           self.members)
+    if described == nil then
+        return nil, err, code
+    end
+    if self.token ~= token then -- closed or evicted meanwhile, and released before it was known
+        outbox.release(token)
+        return failure("stopped", "the configuration was released meanwhile")
+    end
+    local phases = {}
+    for name, phase in pairs(described) do
+        if phase ~= null then
+            phases[name] = prepare(phase)
+        end
+    end
+    self.phases = phases
+    self.generation = generation
+    return true
+end
+
+
+-- Configures ahead of the first request, in a timer. A failure is in the log, and comes again.
+function methods:configure_soon()
+    ngx.timer.at(0, function(premature)
+        local client = host.client()
+        if premature or not client or self.closed or self.generation == client.generation then
+            return
+        end
+        local ok, err = self:configure(client, false)
+        if not ok then
+            ngx.log(ngx.ERR, "resty.ts: ", self.title, ": ", err)
+        end
+    end)
+end
+
+
+return _M

@@ -1,0 +1,142 @@
+-- Applies what a call answers: the list of docs/http-protocol.md, "Changes", in its order.
+--
+-- Runs on the Lua side; reading the body, before it is replaced, may yield. Invariant: what ends
+-- the list (an answer, questions, a stream, a failure) is returned, not done: apply is pcalled.
+
+local request = require "resty.ts.http.request"
+local values = require "resty.ts.values"
+
+local ngx = ngx
+local ngx_req = ngx.req
+local type = type
+local error = error
+local getmetatable = getmetatable
+
+local bytes_mt = values.bytes_mt
+local null = values.null
+local set_ctx = request.set_ctx
+
+local _M = {
+    ANSWER = 10,
+    ASK = 11,
+    STREAM = 12,
+    FAILED = 14,
+    -- Host and Lua do not understand each other.
+    UNKNOWN = -1,
+}
+
+
+-- A string of the host's, which may have come as bytes; or what it is beside that. null is nil.
+local function plain(v)
+    if type(v) == "table" and getmetatable(v) == bytes_mt then
+        return v[1]
+    end
+    if v == null then
+        return nil
+    end
+    return v
+end
+
+_M.plain = plain
+
+
+-- A field's value: a string, an array of strings, or nil.
+local function field_value(v)
+    v = plain(v)
+    if type(v) == "table" then
+        for i = 1, #v do
+            v[i] = plain(v[i])
+        end
+        if #v == 0 then
+            return nil
+        end
+    end
+    return v
+end
+
+
+local function set_method(name)
+    local method = ngx["HTTP_" .. name]
+    if type(method) ~= "number" or method <= 1 then
+        error("the method cannot be set to " .. name .. ": nginx does not know it", 0)
+    end
+    ngx_req.set_method(method)
+end
+
+
+local function set_uri(path, args)
+    ngx_req.set_uri(path, false, true)
+    ngx_req.set_uri_args(args or "")
+end
+
+
+local function set_body(body)
+    ngx_req.read_body()
+    ngx_req.set_body_data(body)
+end
+
+
+-- Applies changes from [i] on to the request whose state is given. on_keep(state) is called when
+-- the host keeps something for it; on_failure(plugin, text) for failures that are let pass.
+-- Returns nil; or what ends the list, one of the constants above, and its arguments.
+function _M.apply(state, changes, i, on_keep, on_failure)
+    local n = #changes
+    while i <= n do
+        local code, a, b = changes[i], changes[i + 1], changes[i + 2]
+        if code == 5 then
+            ngx.header[plain(a)] = field_value(b)
+            i = i + 3
+        elseif code == 1 then
+            ngx_req.set_header(plain(a), field_value(b))
+            i = i + 3
+        elseif code == 7 then
+            ngx.var[plain(a)] = plain(b)
+            i = i + 3
+        elseif code == 8 then
+            if b == null then
+                b = nil
+            end
+            set_ctx(state, plain(a), b)
+            i = i + 3
+        elseif code == 6 then
+            ngx.status = a
+            i = i + 2
+        elseif code == 10 then
+            return 10, a, plain(b)
+        elseif code == 11 then
+            return 11, a, b
+        elseif code == 12 then
+            return 12, a, b, plain(changes[i + 3])
+        elseif code == 13 then
+            ngx.arg[1] = plain(a)
+            i = i + 2
+        elseif code == 14 then
+            if b ~= 0 then
+                return 14, a, b, changes[i + 3]
+            end
+            on_failure(a, changes[i + 3])
+            i = i + 4
+        elseif code == 15 then
+            on_keep(state)
+            i = i + 1
+        elseif code == 2 then
+            set_method(plain(a))
+            i = i + 2
+        elseif code == 3 then
+            set_uri(plain(a), plain(b))
+            i = i + 3
+        elseif code == 4 then
+            set_body(plain(a))
+            i = i + 2
+        elseif code == 9 then
+            state.upstream_host, state.upstream_port = plain(a), plain(b)
+            i = i + 3
+        else
+            return -1, code
+        end
+    end
+    return nil
+end
+
+
+return _M

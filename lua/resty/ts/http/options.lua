@@ -1,0 +1,113 @@
+-- Checks what Lua code says of plugins: http.chain's lists and http.route's names.
+--
+-- Pure. Invariant: what is wrong is error(), with the level of the public function's caller.
+
+local policy = require "resty.ts.http.policy"
+local values = require "resty.ts.values"
+
+local type = type
+local error = error
+local pairs = pairs
+local ipairs = ipairs
+local tostring = tostring
+local math_floor = math.floor
+local table_concat = table.concat
+
+local null = values.null
+
+local _M = {}
+
+
+local function is_policy(v)
+    return v == "open" or v == "closed"
+           or type(v) == "number" and v >= 400 and v <= 599 and v == math_floor(v)
+end
+
+
+local RULES = {
+    on_error = { is_policy, '"closed", "open" or a status from 400 to 599' },
+    on_timeout = { is_policy, '"closed", "open" or a status from 400 to 599' },
+    on_overload = { is_policy, '"closed", "open" or a status from 400 to 599' },
+    timeout_ms = { function(v)
+        return type(v) == "number" and v == math_floor(v) and v >= 1 and v <= 86400000
+    end, "a whole number of milliseconds from 1 to 86400000" },
+    priority = { function(v)
+        return type(v) == "number" and v == v
+    end, "a number" },
+}
+local OWN = { name = true, conf = true, [1] = true, [2] = true }
+
+
+function _M.check_name(name, level)
+    if type(name) ~= "string" or name == "" then
+        error("a plugin's name is a string, not " .. tostring(name), level + 1)
+    end
+    return name
+end
+
+
+function _M.check_conf(conf, name, level)
+    if type(conf) ~= "table" then
+        error("the configuration of " .. name .. " is a table, not a " .. type(conf), level + 1)
+    end
+    return conf
+end
+
+
+local function check_member(entry, i, level)
+    if type(entry) == "string" then
+        entry = { entry }
+    end
+    if type(entry) ~= "table" then
+        error("plugin " .. i .. " of a chain is { name = ..., conf = ... }, not a " .. type(entry),
+              level + 1)
+    end
+    local name = _M.check_name(entry.name or entry[1], level + 1)
+    local conf = entry.conf or entry[2]
+    if conf ~= nil then
+        _M.check_conf(conf, name, level + 1)
+    end
+    local options
+    for key, value in pairs(entry) do
+        local rule = RULES[key]
+        if rule then
+            if not rule[1](value) then
+                error(key .. " of " .. name .. " is " .. rule[2] .. ", not " .. tostring(value),
+                      level + 1)
+            end
+            options = options or {}
+            options[key] = value
+        elseif not OWN[key] then
+            error("a plugin in a chain has no option " .. tostring(key), level + 1)
+        end
+    end
+    return { name, conf or null, options or null }
+end
+
+
+-- A chain's list as `configure` takes it.
+-- Returns its members; the names in one text; and for each kind of failure the status that answers
+-- when the runtime is not there to say (0: open): one closed plugin closes the chain.
+function _M.check_chain(list, level)
+    if type(list) ~= "table" or #list == 0 then
+        error("a chain is a list of one plugin or more", level + 1)
+    end
+    local members, names, policies = {}, {}, {}
+    for i, entry in ipairs(list) do
+        members[i] = check_member(entry, i, level + 1)
+        names[i] = members[i][1]
+    end
+    for _, kind in ipairs(policy.KINDS) do
+        policies[kind] = 0
+        for _, member in ipairs(members) do
+            local options = member[3]
+            if policies[kind] == 0 then
+                policies[kind] = policy.status(kind, options ~= null and options[kind] or "closed")
+            end
+        end
+    end
+    return members, table_concat(names, ", "), policies
+end
+
+
+return _M

@@ -1,0 +1,130 @@
+-- What a client gets when plugins fail, and the log line that says why.
+--
+-- Runs on the Lua side. Invariant: no text of a failure reaches the client; it gets the status, its
+-- name and the request's id, which the log line has, too.
+
+local cjson = require "cjson.safe"
+local request = require "resty.ts.http.request"
+
+local ngx = ngx
+local type = type
+local error = error
+local tonumber = tonumber
+
+-- Codes that say that the runtime has no room, or is not there.
+local OVERLOAD = {
+    queue_full = true, unavailable = true, exited = true, stopped = true, not_started = true,
+    start_timeout = true, no_libnode = true, wrong_abi = true, no_host = true,
+}
+local TITLES = {
+    [400] = "Bad Request", [401] = "Unauthorized", [403] = "Forbidden", [404] = "Not Found",
+    [405] = "Method Not Allowed", [408] = "Request Timeout", [409] = "Conflict", [410] = "Gone",
+    [413] = "Content Too Large", [415] = "Unsupported Media Type",
+    [422] = "Unprocessable Content", [425] = "Too Early", [429] = "Too Many Requests",
+    [451] = "Unavailable For Legal Reasons", [500] = "Internal Server Error",
+    [501] = "Not Implemented", [502] = "Bad Gateway", [503] = "Service Unavailable",
+    [504] = "Gateway Timeout",
+}
+local CLOSED = { on_error = 500, on_timeout = 504, on_overload = 503 }
+
+local _M = { KINDS = { "on_error", "on_timeout", "on_overload" } }
+
+
+-- Which policy is for this code.
+function _M.kind(code)
+    if code == "timeout" then
+        return "on_timeout"
+    end
+    return OVERLOAD[code] and "on_overload" or "on_error"
+end
+
+
+-- A policy as plugins write it, as a status. Returns 0 for "open".
+function _M.status(kind, policy)
+    if policy == "open" then
+        return 0
+    end
+    return type(policy) == "number" and policy or CLOSED[kind]
+end
+
+
+-- Writes the reason to the error log. Returns the text.
+function _M.log(phase, plugins, text)
+    text = "resty.ts: " .. plugins .. ", " .. phase.name .. ", request "
+           .. request.text(request.get()) .. ": " .. text
+    ngx.log(ngx.ERR, text)
+    return text
+end
+
+
+-- Whether a response of this status has a body.
+local function has_body(status)
+    return status >= 200 and status ~= 204 and status ~= 304
+end
+
+
+-- Answers the client and ends the request. body: string or nil.
+function _M.answer(status, body)
+    ngx.status = status
+    if has_body(status) then
+        ngx.header["Content-Length"] = body and #body or 0
+    end
+    if body and body ~= "" and has_body(status) and ngx.req.get_method() ~= "HEAD" then
+        ngx.print(body)
+    else
+        ngx.send_headers()
+    end
+    return ngx.exit(ngx.HTTP_OK)
+end
+
+
+-- Ends the request so that the client sees that it has failed: the connection closes.
+-- In body_filter_by_lua* nothing but an error does that.
+function _M.cut(phase)
+    if phase.name == "body_filter" then
+        error("resty.ts: the connection is cut, see above", 0)
+    end
+    return ngx.exit(ngx.ERROR)
+end
+
+
+-- Does what a policy's status says: 0 goes on.
+function _M.refuse(phase, status)
+    if status == 0 or phase.name == "log" then
+        return
+    end
+    if not phase.answers then
+        return _M.cut(phase)
+    end
+    local header = ngx.header
+    header["Content-Type"] = "application/problem+json"
+    header["Content-Encoding"] = nil
+    return _M.answer(status, cjson.encode {
+        type = "about:blank",
+        title = TITLES[status] or "Error",
+        status = tonumber(status),
+        request_id = request.text(request.get()),
+    })
+end
+
+
+-- A phase's call has failed. p: the phase as `configure` described it.
+function _M.failed(phase, p, err, code)
+    _M.log(phase, p.plugins, err)
+    return _M.refuse(phase, p[_M.kind(code)])
+end
+
+
+-- A chain could not be configured. Wrong is wrong; but a runtime that is not there may be allowed
+-- to be missing by all of the chain's plugins.
+function _M.unconfigured(phase, chain, err, code)
+    _M.log(phase, chain.title, err)
+    if not phase.answers then
+        return
+    end
+    local kind = _M.kind(code)
+    return _M.refuse(phase, kind == "on_error" and CLOSED.on_error or chain.policies[kind])
+end
+
+
+return _M

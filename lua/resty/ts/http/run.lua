@@ -1,0 +1,293 @@
+-- Runs one phase of a chain: snapshot out, changes back, questions between.
+--
+-- Runs on the Lua side, in all phases; yields where the phase can. Invariants: a phase in which the
+-- chain has no handler costs no call, any other one call, and one more for each round of questions;
+-- all of these have one deadline together.
+
+local chain_methods = require("resty.ts.http.chain").methods
+local changes = require "resty.ts.http.changes"
+local host = require "resty.ts.http.host"
+local outbox = require "resty.ts.http.outbox"
+local phases = require "resty.ts.http.phases"
+local policy = require "resty.ts.http.policy"
+local questions = require "resty.ts.http.questions"
+local request = require "resty.ts.http.request"
+local snapshot = require "resty.ts.http.snapshot"
+local stream = require "resty.ts.http.stream"
+local values = require "resty.ts.values"
+
+local ngx = ngx
+local pcall = pcall
+local error = error
+local setmetatable = setmetatable
+local math_ceil = math.ceil
+local table_concat = table.concat
+
+local ANSWER, ASK, STREAM, FAILED = changes.ANSWER, changes.ASK, changes.STREAM, changes.FAILED
+local LAST, CONTINUES = snapshot.LAST, snapshot.CONTINUES
+local BODY_FILTER, HEADER_FILTER, LOG = phases.body_filter, phases.header_filter, phases.log
+
+local apply = changes.apply
+local keep = outbox.keep
+local view = snapshot.view
+-- The chunk of a body, as an argument.
+local chunk_bytes = setmetatable({ "" }, values.bytes_mt)
+
+local _M = {}
+
+
+-- The phase's description when the chain does anything in it, and the client to do it with; else
+-- nil, and what is to be done about it is done.
+local function ready(phase, chain)
+    local client, err, code = host.client()
+    if client and chain.generation == client.generation then
+        return chain.phases[phase.name], client
+    end
+    local state = request.get()
+    if state.failed == chain then
+        return nil
+    end
+    if client then
+        local ok
+        ok, err, code = chain:configure(client, phase.sync)
+        if ok then
+            return chain.phases[phase.name], client
+        end
+    end
+    state.failed = chain
+    policy.unconfigured(phase, chain, err, code)
+    return nil
+end
+
+
+local function run(client, phase, p, chain, state, flags, timeout_ms, chunk)
+    snapshot.build(phase.number, state, flags, chain.token)
+    return host.call(client, host.run, phase.sync, timeout_ms, view,
+                     snapshot.vars(p.vars, p.slots, state), snapshot.ctx(p.ctx, state), chunk)
+end
+
+
+-- What a handler's failure, change 14, says.
+local function let_pass(phase)
+    return function(plugin, text)
+        policy.log(phase, changes.plain(plugin), changes.plain(text) .. " (let pass)")
+    end
+end
+
+local LET_PASS = {}
+for _, phase in pairs(phases) do
+    LET_PASS[phase] = let_pass(phase)
+end
+
+
+-- Does what ends a list of changes, except for questions.
+local function finish(client, phase, p, state, what, a, b, c)
+    if what == ANSWER and phase.answers then
+        return policy.answer(a, b)
+    elseif what == STREAM and phase.answers then
+        keep(state)
+        return stream.send(client, a, b, c, function(err)
+            policy.log(phase, p.plugins, "the answer's stream broke off: " .. err)
+        end)
+    elseif what == FAILED then
+        policy.log(phase, changes.plain(a), changes.plain(c))
+        return policy.refuse(phase, b)
+    end
+    policy.log(phase, p.plugins, "protocol error: the change " .. (a or what))
+    return policy.refuse(phase, 500)
+end
+
+
+-- Applies changes, answers questions and applies what comes of these, until there are none.
+-- Returns whether all went well.
+local function settle(client, phase, p, state, list, deadline)
+    while true do
+        local ok, what, a, b, c = pcall(apply, state, list, 1, keep, LET_PASS[phase])
+        if not ok then
+            policy.failed(phase, p, what, "bad_response")
+            return false
+        end
+        if not what then
+            return true
+        end
+        if what ~= ASK or phase.sync then
+            finish(client, phase, p, state, what, a, b, c)
+            return false
+        end
+        keep(state)
+        local replies = questions.answer(b)
+        local left = math_ceil(deadline - client.now_ms())
+        if left <= 0 then
+            policy.failed(phase, p, "timeout: nginx had not answered the plugin in time", "timeout")
+            return false
+        end
+        local err, code
+        list, err, code = host.call(client, host.resume, false, left, a, replies)
+        if list == nil then
+            if code then
+                policy.failed(phase, p, err, code)
+            end
+            return not code
+        end
+    end
+end
+
+
+-- One call of a phase and what it brings. Returns whether all went well; false also when it has
+-- ended the request.
+local function cross(client, phase, p, chain, state, flags, chunk)
+    local timeout_ms = p.timeout_ms
+                       or client.options[phase.sync and "sync_timeout_ms" or "timeout_ms"]
+    local deadline = client.now_ms() + timeout_ms
+    local list, err, code = run(client, phase, p, chain, state, flags, timeout_ms, chunk)
+    if list ~= nil then
+        return settle(client, phase, p, state, list, deadline)
+    end
+    if code then
+        policy.failed(phase, p, err, code)
+        return false
+    end
+    return true
+end
+
+
+-- rewrite, access, content.
+local function run_request_phase(phase, chain)
+    local p, client = ready(phase, chain)
+    if p then
+        cross(client, phase, p, chain, request.get(), 0)
+    end
+end
+
+
+local function run_header_filter(phase, chain)
+    local p, client = ready(phase, chain)
+    if p then
+        cross(client, phase, p, chain, request.get(), 0)
+    end
+    if chain.phases and chain.phases.body_filter then
+        ngx.header["Content-Length"] = nil
+    end
+end
+
+
+-- Collects the pieces of a body up to the limit. Returns the whole once it is there; else nil.
+-- What is over the limit ends the collecting by the policy for errors.
+local function collect(phase, p, body, chunk, last)
+    local pieces = body.pieces
+    if not pieces then
+        pieces = {}
+        body.pieces = pieces
+        body.bytes = 0
+    end
+    pieces[#pieces + 1] = chunk
+    body.bytes = body.bytes + #chunk
+    if body.bytes > p.buffer_bytes then
+        body.off = true
+        body.pieces = nil
+        ngx.arg[1] = table_concat(pieces)
+        policy.failed(phase, p, "message too large: the response's body has more than "
+                                .. p.buffer_bytes .. " bytes", "too_large")
+        return nil
+    end
+    if not last then
+        ngx.arg[1] = nil
+        return nil
+    end
+    body.pieces = nil
+    chunk = table_concat(pieces)
+    ngx.arg[1] = chunk
+    return chunk
+end
+
+
+local function body_of(state, chain)
+    local bodies = state.bodies
+    if not bodies then
+        bodies = {}
+        state.bodies = bodies
+    end
+    local body = bodies[chain]
+    if not body then
+        body = { started = false, off = false, pieces = nil, bytes = 0 }
+        bodies[chain] = body
+    end
+    return body
+end
+
+
+local function run_body_filter(phase, chain)
+    local p, client = ready(phase, chain)
+    if not p then
+        return
+    end
+    local chunk, last = ngx.arg[1], ngx.arg[2]
+    local state = request.get()
+    local body = body_of(state, chain)
+    if body.off or chunk == "" and not last then
+        return
+    end
+    if p.buffer_bytes then
+        chunk = collect(phase, p, body, chunk, last)
+        if not chunk then
+            return
+        end
+    end
+    local flags = (last and LAST or 0) + (body.started and CONTINUES or 0)
+    body.started = true
+    chunk_bytes[1] = chunk
+    -- After a failure the rest passes as it is: a filter that misses a piece makes no sense of it.
+    body.off = true
+    if cross(client, phase, p, chain, state, flags, chunk_bytes) then
+        body.off = last
+    end
+end
+
+
+local function run_log(phase, chain)
+    local p, client = ready(phase, chain)
+    if not p then
+        return
+    end
+    if client.why then
+        outbox.drop(1, "the runtime is gone")
+        return
+    end
+    local state = request.get()
+    snapshot.build(phase.number, state, 0, chain.token)
+    local vars = snapshot.vars(p.vars, p.slots, state)
+    local what = outbox.add(client, view, vars, snapshot.ctx(p.ctx, state))
+    if what then
+        policy.log(phase, p.plugins, "the log handler gets no ngx.ctx: " .. what)
+        outbox.add(client, view, vars, nil)
+    end
+end
+
+
+local function runner_of(phase)
+    if phase == HEADER_FILTER then
+        return run_header_filter
+    elseif phase == BODY_FILTER then
+        return run_body_filter
+    end
+    return phase == LOG and run_log or run_request_phase
+end
+
+
+-- run.access(chain), …: what http.access does with a chain. In a phase of nginx's that does not
+-- fit it is error().
+for name, phase in pairs(phases) do
+    local runner, allowed = runner_of(phase), phase.allowed
+    _M[name] = function(chain)
+        local current = ngx.get_phase()
+        if not allowed[current] then
+            error("the " .. name .. " handlers of plugins cannot be run in " .. current
+                  .. "_by_lua*", 2)
+        end
+        return runner(phase, chain)
+    end
+    chain_methods[name] = _M[name]
+end
+
+
+return _M

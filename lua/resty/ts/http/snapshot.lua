@@ -1,0 +1,320 @@
+-- The head: what a phase's call tells the host of the request (docs/http-protocol.md, "The head").
+--
+-- Runs on the Lua side; nothing here yields. Invariant: one buffer and one set of tables serve all
+-- requests, so what is made here is encoded before anything else runs. Fields and variables are
+-- copied from nginx's memory; no Lua strings are made of them.
+
+local base = require "resty.core.base"
+local ffi = require "ffi"
+local request_text = require("resty.ts.http.request").text
+local values = require "resty.ts.values"
+require "resty.core.misc"
+require "resty.core.request"
+require "resty.core.var"
+
+local C = ffi.C
+local ffi_new = ffi.new
+local ffi_cast = ffi.cast
+local ffi_copy = ffi.copy
+local get_request = base.get_request
+local errmsg = base.get_errmsg_ptr()
+local clear_table = require "table.clear"
+local bor = require("bit").bor
+local ngx = ngx
+local next = next
+local type = type
+local tonumber = tonumber
+local setmetatable = setmetatable
+
+local FIXED_BYTES = 40
+local MOST_FIELDS = 1000
+local NO_ARGS = 0xffffffff
+local HTTPS = 2
+local INTERNAL = 4
+local CONTINUES = 8
+local OF_THE_CONNECTION = { connection = true, ["transfer-encoding"] = true }
+local RESPONSE_PHASES = { [4] = true, [5] = true, [6] = true }
+
+local null = values.null
+local array_mt = values.array_mt
+local view_mt = values.view_mt
+local u16_ptr = ffi.typeof("uint16_t *")
+local u32_ptr = ffi.typeof("uint32_t *")
+local bytes_type = ffi.typeof("uint8_t[?]")
+local fields_type = ffi.typeof("ngx_http_lua_ffi_table_elt_t[?]")
+
+local fields = ffi_new(fields_type, 64)
+local fields_size = 64
+local truncated = ffi_new("int[1]")
+local value = ffi_new("unsigned char *[1]")
+local value_bytes = ffi_new("size_t[1]")
+local lowercase = ffi_new("unsigned char[256]")
+
+local buffer, buffer16, buffer32, size
+
+local view = setmetatable({ nil, 0 }, view_mt)
+-- The response's fields of this head, repeated ones apart.
+local names, texts = {}, {}
+local ctx_map = {}
+
+local _M = {
+    -- The head that was built last, as an argument of a call.
+    view = view,
+    CONTINUES = CONTINUES,
+    LAST = 1,
+}
+
+
+local function use_buffer(bytes, used)
+    local bigger = ffi_new(bytes_type, bytes)
+    if used > 0 then
+        ffi_copy(bigger, buffer, used)
+    end
+    buffer, size = bigger, bytes
+    buffer16, buffer32 = ffi_cast(u16_ptr, bigger), ffi_cast(u32_ptr, bigger)
+    view[1] = bigger
+end
+
+use_buffer(8192, 0)
+
+
+-- Appends n bytes at `at`. Returns where they end.
+local function put(at, from, n)
+    local stop = at + n
+    if stop > size then
+        use_buffer(stop * 2, at)
+    end
+    ffi_copy(buffer + at, from, n)
+    return stop
+end
+
+
+-- Whether the variable has a value: then it is in value[0], value_bytes[0].
+local function find_var(r, name)
+    -- The name goes into `lowercase`, in lower case.
+    local n = #name
+    return n <= 256 and C.ngx_http_lua_ffi_var_get(r, name, n, lowercase, 0, value, value_bytes,
+                                                   errmsg) == 0
+end
+
+
+-- Appends the variable's value, and its length as the head's 32-bit word i.
+local function put_var(r, at, i, name)
+    if not find_var(r, name) then
+        buffer32[i] = 0
+        return at
+    end
+    local n = tonumber(value_bytes[0])
+    at = put(at, value[0], n)
+    buffer32[i] = n
+    return at
+end
+
+
+-- What stays the same for all of the request.
+local function describe(r, state)
+    local flags = 0
+    if find_var(r, "https") and value_bytes[0] > 0 then
+        flags = HTTPS
+    end
+    if C.ngx_http_lua_ffi_is_subrequest(r) == 1 or C.ngx_http_lua_ffi_req_is_internal(r) == 1 then
+        flags = flags + INTERNAL
+    end
+    local version = 10
+    if find_var(r, "server_protocol") and value_bytes[0] >= 8 then -- "HTTP/1.1"
+        version = (value[0][5] - 48) * 10 + value[0][7] - 48
+    end
+    state.flags, state.version = flags, version
+end
+
+
+-- The request's fields into `fields`. Returns how many there are.
+local function request_fields(r)
+    local n = C.ngx_http_lua_ffi_req_get_headers_count(r, MOST_FIELDS, truncated)
+    if n <= 0 then
+        return 0
+    end
+    if truncated[0] ~= 0 then
+        ngx.log(ngx.WARN, "resty.ts: the request has more than ", MOST_FIELDS, " fields: plugins ",
+                "do not see the others")
+    end
+    if n > fields_size then
+        fields_size = n * 2
+        fields = ffi_new(fields_type, fields_size)
+    end
+    if C.ngx_http_lua_ffi_req_get_headers(r, fields, n, 1) ~= 0 then
+        return 0
+    end
+    return n
+end
+
+
+-- The response's fields into names and texts. Returns how many there are.
+local function response_fields()
+    local n = 0
+    for name, text in next, ngx.resp.get_headers(0, true) do
+        if type(text) == "table" then
+            for i = 1, #text do
+                n = n + 1
+                names[n], texts[n] = name, text[i]
+            end
+        elseif not OF_THE_CONNECTION[name] then
+            n = n + 1
+            names[n], texts[n] = name, text
+        end
+    end
+    return n
+end
+
+
+local function put_request_fields(at, n, i)
+    for k = 0, n - 1 do
+        local field = fields[k]
+        local key, text = field.key, field.value
+        at = put(at, key.data, key.len)
+        at = put(at, text.data, text.len)
+        buffer32[i] = key.len
+        buffer32[i + 1] = text.len
+        i = i + 2
+    end
+    return at, i
+end
+
+
+local function put_response_fields(at, n, i)
+    for k = 1, n do
+        local name, text = names[k], texts[k]
+        at = put(at, name, #name)
+        at = put(at, text, #text)
+        buffer32[i] = #name
+        buffer32[i + 1] = #text
+        i = i + 2
+    end
+    return at
+end
+
+
+local function put_fixed(phase, state, flags, token, requests, responses)
+    buffer[0] = phase
+    buffer[1] = state.version
+    buffer[2] = bor(state.flags, flags)
+    buffer[3] = 0
+    buffer32[1] = token
+    buffer32[2] = state.id
+    buffer16[6] = requests
+    buffer16[7] = responses
+    buffer16[8] = ngx.status
+    buffer16[9] = 0
+end
+
+
+-- Builds the head of a call into `view`. state: the request's; flags: LAST, CONTINUES.
+function _M.build(phase, state, flags, token)
+    local r = get_request()
+    if not state.flags then
+        describe(r, state)
+    end
+    if flags >= CONTINUES then
+        put_fixed(phase, state, flags, token, 0, 0)
+        for i = 5, 9 do
+            buffer32[i] = 0
+        end
+        view[2] = FIXED_BYTES
+        return
+    end
+    local requests = request_fields(r)
+    local responses = RESPONSE_PHASES[phase] and response_fields() or 0
+    local at = FIXED_BYTES + 8 * (requests + responses)
+    if at > size then
+        use_buffer(at * 2, 0)
+    end
+    put_fixed(phase, state, flags, token, requests, responses)
+    if C.ngx_http_lua_ffi_req_get_method_name(r, value, value_bytes) == 0 then
+        local n = tonumber(value_bytes[0])
+        at = put(at, value[0], n)
+        buffer32[5] = n
+    else
+        buffer32[5] = 0
+    end
+    at = put_var(r, at, 6, "request_uri")
+    at = put_var(r, at, 7, "uri")
+    if find_var(r, "args") then
+        local n = tonumber(value_bytes[0])
+        at = put(at, value[0], n)
+        buffer32[8] = n
+    else
+        buffer32[8] = NO_ARGS
+    end
+    at = put_var(r, at, 9, "remote_addr")
+    local i
+    at, i = put_request_fields(at, requests, FIXED_BYTES / 4)
+    view[2] = put_response_fields(at, responses, i)
+end
+
+
+-- The array `vars` for a phase's call, or nil. wanted: the names; slots: { array, views }, made by
+-- slots_for(wanted). state: the request's.
+function _M.vars(wanted, slots, state)
+    if not wanted then
+        return nil
+    end
+    local r = get_request()
+    local array, views = slots.array, slots.views
+    for i = 1, #wanted do
+        if wanted[i] == "request_id" then
+            local slot = views[i]
+            slot[1] = request_text(state)
+            slot[2] = #slot[1]
+            array[i] = slot
+        elseif find_var(r, wanted[i]) then
+            local slot = views[i]
+            slot[1] = value[0]
+            slot[2] = tonumber(value_bytes[0])
+            array[i] = slot
+        else
+            array[i] = null
+        end
+    end
+    return array
+end
+
+
+-- What vars fills in for so many variables.
+function _M.slots_for(wanted)
+    local array, views = setmetatable({}, array_mt), {}
+    for i = 1, #wanted do
+        array[i] = null
+        views[i] = setmetatable({ lowercase, 0 }, view_mt)
+    end
+    return { array = array, views = views }
+end
+
+
+local function add_ctx(keys, ctx)
+    local any = false
+    for i = 1, #keys do
+        local found = ctx[keys[i]]
+        if found ~= nil then
+            ctx_map[keys[i]] = found
+            any = true
+        end
+    end
+    return any
+end
+
+
+-- The map `ctx` for a phase's call, or nil. wanted: keys, or nil.
+function _M.ctx(wanted, state)
+    local set = state.ctx_keys
+    if not wanted and not set then
+        return nil
+    end
+    clear_table(ctx_map)
+    local ctx = ngx.ctx
+    local any = wanted and add_ctx(wanted, ctx)
+    any = set and add_ctx(set, ctx) or any
+    return any and ctx_map or nil
+end
+
+
+return _M

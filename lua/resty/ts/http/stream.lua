@@ -1,0 +1,59 @@
+-- Sends an answer that the host gives piece by piece.
+--
+-- Runs on the Lua side, in phases that can yield. Invariant: a piece is asked for only when the one
+-- before it is on its way, so a slow client holds back the handler, and no more than one piece is
+-- in memory here.
+
+local changes = require "resty.ts.http.changes"
+local host = require "resty.ts.http.host"
+
+local ngx = ngx
+local plain = changes.plain
+
+-- A stream may be silent for long; a call has no deadline longer than this.
+local PULL_MS = 86400000
+-- Of ngx.flush: not that the client is gone.
+local HARMLESS = { ["nothing to flush"] = true, buffering = true }
+
+local _M = {}
+
+
+-- Whether the client is still there, as far as nginx knows.
+local function send(piece)
+    if piece ~= "" then
+        local ok = ngx.print(piece)
+        if not ok then
+            return false
+        end
+    end
+    local ok, err = ngx.flush(true)
+    return ok or HARMLESS[err] or false
+end
+
+
+-- Answers with status, chunk and the rest of the stream, and ends the request.
+-- on_failure(text, code) is called when the stream breaks off: the client sees that by a
+-- connection that closes early.
+function _M.send(client, id, status, chunk, on_failure)
+    ngx.status = status
+    if not ngx.send_headers() or ngx.req.get_method() == "HEAD" then
+        return ngx.exit(ngx.HTTP_OK)
+    end
+    local there = send(chunk or "")
+    while there do
+        local piece, err, code = host.call(client, host.pull, false, PULL_MS, id)
+        if piece == nil then
+            if not code then
+                return ngx.exit(ngx.HTTP_OK)
+            end
+            on_failure(err, code)
+            there = false
+        else
+            there = send(plain(piece))
+        end
+    end
+    return ngx.exit(ngx.HTTP_CLOSE)
+end
+
+
+return _M
