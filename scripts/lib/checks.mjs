@@ -68,6 +68,11 @@ export function linters() {
       command: bin("tsx"),
       args: ["scripts/generate.ts", "--check"],
     },
+    {
+      title: "every item that plugin authors import is documented, and docs/api is fresh",
+      command: process.execPath,
+      args: ["scripts/docs.mjs", "--check"],
+    },
   ];
 }
 

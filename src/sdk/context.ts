@@ -2,10 +2,15 @@
 
 /** Writes to nginx's error log, each call one line. */
 export interface Log {
+  /** At nginx's level error. Errors among the arguments come with their stack. */
   error(this: void, ...args: unknown[]): void;
+  /** At level warn. */
   warn(this: void, ...args: unknown[]): void;
+  /** At level notice. */
   notice(this: void, ...args: unknown[]): void;
+  /** At level info: nginx's error_log must ask for it. */
   info(this: void, ...args: unknown[]): void;
+  /** At level debug: nginx's error_log must ask for it. */
   debug(this: void, ...args: unknown[]): void;
 }
 

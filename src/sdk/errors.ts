@@ -8,8 +8,10 @@ import type { ErrorCode } from "./error-codes.js";
  * own reasons are called.
  */
 export class RestyTsError extends Error {
+  /** Which failure it is: docs/errors.md says what to do. */
   readonly code: ErrorCode;
 
+  /** Handlers may throw one of their own. @param message the cause and the cure; it is logged. */
   constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {
     super(message, options);
     this.name =

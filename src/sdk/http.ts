@@ -28,11 +28,13 @@ export interface HeaderFields extends Iterable<[name: string, value: string]> {
   get(name: string): string | null;
   /** Each value of the name on its own. */
   getAll(name: string): string[];
+  /** Whether there is a field of the name, with an empty value, too. */
   has(name: string): boolean;
   /** Replaces all fields of the name; an array makes one field of each item. */
   set(name: string, value: string | readonly string[]): void;
   /** Adds a field and keeps those that are there. */
   append(name: string, value: string): void;
+  /** Removes all fields of the name. */
   delete(name: string): void;
   /** How many fields there are. */
   readonly size: number;
@@ -64,6 +66,7 @@ export interface HttpRequest {
   readonly httpVersion: string;
   /** The client's address as nginx has it ($remote_addr): with the realip module, the real one. */
   readonly remoteAddress: string;
+  /** May be changed in rewrite and access: the upstream and later Lua code see it. */
   readonly headers: HeaderFields;
   /** Of the Cookie field, decoded; the first of a name wins. Made when first read. */
   readonly cookies: Readonly<Record<string, string>>;
@@ -113,6 +116,7 @@ export interface HttpResponse {
 
 /** A shared dictionary (lua_shared_dict), seen by all workers. Each call is one more crossing. */
 export interface SharedDict {
+  /** The value; null when the key is not there or has expired. Strings are byte strings when they are no UTF-8. */
   get(key: string): Promise<string | number | boolean | null>;
   /** @param ttlSeconds 0 or left out: for ever. @throws {RestyTsError} "handler_failed" as Lua says, "no memory" say. */
   set(key: string, value: string | number | boolean, ttlSeconds?: number): Promise<void>;
@@ -125,39 +129,53 @@ export interface SharedDict {
    * @returns the new value.
    */
   incr(key: string, by: number, initial?: number, initialTtlSeconds?: number): Promise<number>;
+  /** Deletes the key; not an error when it is not there. */
   delete(key: string): Promise<void>;
   /** Seconds left to live; 0: for ever; null: not there. */
   ttl(key: string): Promise<number | null>;
-  /** List operations (lpush and so on): the length after it. */
+  /** Adds at the list's beginning, and makes the list. @returns its length then. @throws as set(). */
   lpush(key: string, value: string | number): Promise<number>;
+  /** Adds at the list's end, and makes the list. @returns its length then. @throws as set(). */
   rpush(key: string, value: string | number): Promise<number>;
+  /** Takes the first of the list; null: it is empty or not there. */
   lpop(key: string): Promise<string | number | null>;
+  /** Takes the last of the list; null: it is empty or not there. */
   rpop(key: string): Promise<string | number | null>;
+  /** The list's length; 0: it is not there. @throws as set(): the key holds no list. */
   llen(key: string): Promise<number>;
 }
 
+/** What a subrequest asks with. */
 export interface SubrequestOptions {
+  /** "GET" when left out. */
   method?: string;
   /** The query, without "?". */
   args?: string;
+  /** Text goes as UTF-8. Without one the location sees no body. */
   body?: string | Uint8Array;
 }
 
+/** What a subrequest brought. */
 export interface SubrequestResult {
+  /** As the location answered; a status of 400 or above is no error here. */
   readonly status: number;
   /** By lower-case name; a repeated field's values joined by ", ". */
   readonly headers: Readonly<Record<string, string>>;
+  /** The whole body; of length 0 when there is none. */
   readonly body: Uint8Array;
 }
 
 /** What `exit` returns, for `return ctx.exit(…)`. */
 export interface Exit {
+  /** Marks it. */
   readonly exited: true;
 }
 
 /** In all phases. */
 export interface BaseContext {
+  /** The request as it stands now. */
   readonly request: HttpRequest;
+  /** The response, as far as it is known in this phase. */
   readonly response: HttpResponse;
   /**
    * State that lives with the request across phases, plugins, and Lua, which sees it as ngx.ctx.
@@ -194,11 +212,17 @@ export interface Variables {
 
 /** rewrite, access, content: the phases that can wait. */
 export interface RequestContext extends BaseContext {
+  /** The request as it stands now, with its body. */
   readonly request: HttpRequestWithBody;
   /** Aborted when the deadline passes or the client leaves; reasons as in CallContext. */
   readonly signal: AbortSignal;
+  /** nginx variables beyond `needs.vars`, and setting them. */
   readonly var: Variables;
-  /** @param name as in lua_shared_dict. */
+  /**
+   * A shared dictionary. One that is not there is an error of each call, not of this one.
+   *
+   * @param name as in lua_shared_dict.
+   */
   shared(name: string): SharedDict;
   /** Asks a location of this nginx, as ngx.location.capture does. HTTP/1 requests only in old nginx. */
   subrequest(uri: string, options?: SubrequestOptions): Promise<SubrequestResult>;

@@ -17,6 +17,7 @@ import type {
  */
 export type Policy = "closed" | "open" | number;
 
+/** What happens to the request when a handler cannot do its work; each is "closed" before the upstream, else "open". */
 export interface Policies {
   /** The handler threw, or what it did was refused. */
   readonly onError?: Policy;
@@ -29,6 +30,7 @@ export interface Policies {
 /** nginx's names in camel case. */
 export type Phase = "rewrite" | "access" | "content" | "headerFilter" | "bodyFilter" | "log";
 
+/** What one phase does otherwise than `policies` says. */
 export interface PhaseOptions extends Policies {
   /** The deadline in ms; by default ts.start's timeout_ms, or sync_timeout_ms in the filters. */
   readonly timeoutMs?: number;
@@ -62,6 +64,7 @@ export interface Instance<Config, State> {
 
 /** What `setup` and `teardown` get. */
 export interface SetupContext {
+  /** Writes to nginx's error log, with the plugin's name. */
   readonly log: Log;
 }
 
@@ -69,6 +72,10 @@ type Result = Response | Exit | undefined | void;
 /** A promise is not assignable to it, `void` alone would take one. */
 type Sync = undefined | void | { then?: never };
 
+/**
+ * What definePlugin takes. At least one phase is there; each is called with its context and the
+ * plugin's instance. What a handler throws is answered by the policy, its stack is in the error log.
+ */
 export interface PluginDefinition<S, State> {
   /** As in the configuration and its file: lower case, digits, "-" and "_", from a letter on. */
   readonly name: string;
@@ -78,22 +85,29 @@ export interface PluginDefinition<S, State> {
   readonly priority?: number;
   /** Without one the plugin takes no configuration but an empty one. */
   readonly schema?: S;
+  /** What comes with each message, so that it need not be asked for. */
   readonly needs?: Needs;
   /** For all phases; `phases` may differ. Closed before the upstream, open after it, by default. */
   readonly policies?: Policies;
+  /** Policies and deadlines of single phases. */
   readonly phases?: Readonly<Partial<Record<Phase, PhaseOptions>>>;
   /** bodyFilter gets the whole body at once, up to `maxBytes`; a longer one counts as an error. */
-  readonly bufferResponse?: { readonly maxBytes: number };
+  readonly bufferResponse?: {
+    /** Most bytes of a body that is collected, from 1 on. */
+    readonly maxBytes: number;
+  };
 
   /** Once for each version of each configuration, before its first request. */
   setup?(conf: ConfigOf<S>, ctx: SetupContext): State | Promise<State>;
   /** When the configuration has gone, and when the worker shuts down. */
   teardown?(instance: Instance<ConfigOf<S>, Awaited<State>>): void | Promise<void>;
 
+  /** nginx's rewrite phase. Returns nothing to go on; a Response or ctx.exit(…) answers the client. */
   rewrite?(
     ctx: RequestContext,
     instance: Instance<ConfigOf<S>, Awaited<State>>,
   ): Result | Promise<Result>;
+  /** nginx's access phase, where most plugins belong. Returns as rewrite does. */
   access?(
     ctx: RequestContext,
     instance: Instance<ConfigOf<S>, Awaited<State>>,
@@ -103,12 +117,14 @@ export interface PluginDefinition<S, State> {
     ctx: RequestContext,
     instance: Instance<ConfigOf<S>, Awaited<State>>,
   ): Response | Exit | Promise<Response | Exit>;
+  /** Changes the answer's status and fields. Cannot wait: an async function is refused with "bad_plugin". */
   headerFilter?(ctx: HeaderFilterContext, instance: Instance<ConfigOf<S>, Awaited<State>>): Sync;
   /** Returns what is sent in place of the chunk; undefined: the chunk as it is. */
   bodyFilter?(
     ctx: BodyFilterContext,
     instance: Instance<ConfigOf<S>, Awaited<State>>,
   ): Uint8Array | string | Sync;
+  /** After the response was sent; nobody waits for it. A failure is in the error log. */
   log?(ctx: LogContext, instance: Instance<ConfigOf<S>, Awaited<State>>): void | Promise<void>;
 }
 
