@@ -4,11 +4,11 @@
  *
  * Thread: the environment's own.
  */
+import { checkCarried } from "../http/carried.js";
 import { Engine, type LogEntry, type Member } from "../http/engine.js";
 import type { Changes } from "../http/changes.js";
 import type { PhaseDescription } from "../http/chain.js";
 import type { Call } from "./call.js";
-import { checkCarried } from "./codec.js";
 import { messageOf, stackOf } from "./describe.js";
 import type { Logger } from "./log.js";
 import type { Namespace } from "./modules.js";

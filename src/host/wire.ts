@@ -21,8 +21,7 @@ export const Kind = {
 
 export const FLAG_MORE = 1;
 
-/** Values nested deeper than this are refused, in both directions. */
-export const MAX_DEPTH = 100;
+export { MAX_DEPTH } from "../http/carried.js";
 
 export const LogLevel = { error: 1, warn: 2, notice: 3, info: 4, debug: 5 } as const;
 export type LogLevelName = keyof typeof LogLevel;

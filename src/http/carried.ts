@@ -1,0 +1,107 @@
+/**
+ * What can be carried between Lua and TypeScript (docs/wire-format.md), checked before a codec
+ * would carry it wrongly: for the host's answers and for what plugins put into ctx.ctx.
+ *
+ * Thread: any; no state. Invariant: what passes comes out of the codec as it went in.
+ */
+
+/** Values nested deeper than this are refused, in both directions. */
+export const MAX_DEPTH = 100;
+
+const SURROGATE = /[\uD800-\uDFFF]/;
+const LONE_SURROGATE = /\p{Surrogate}/u;
+
+/** Node 20 has String.prototype.isWellFormed, Node 18 has not. */
+const isWellFormed: (text: string) => boolean =
+  "isWellFormed" in String.prototype
+    ? (text) => (text as string & { isWellFormed(): boolean }).isWellFormed()
+    : (text) => !SURROGATE.test(text) || !LONE_SURROGATE.test(text);
+
+const INT64_MIN = -(2n ** 63n);
+const UINT64_MAX = 2n ** 64n - 1n;
+
+/** The value at `path` has no counterpart in Lua. */
+export class UncarriableError extends TypeError {}
+
+function refuse(path: string, what: string): never {
+  throw new UncarriableError(path === "" ? what : `${what} at ${path}`);
+}
+
+function checkString(text: string, path: string): void {
+  if (!isWellFormed(text)) refuse(path, "a string with a lone surrogate, which is not UTF-8");
+}
+
+function checkObject(value: object, path: string, depth: number): void {
+  if (ArrayBuffer.isView(value)) {
+    if (value instanceof Uint8Array) return;
+    refuse(path, `a ${value.constructor.name}: send a Uint8Array`);
+  }
+  if (depth >= MAX_DEPTH) refuse(path, `nesting deeper than ${MAX_DEPTH}, or a cycle`);
+  if (Array.isArray(value)) {
+    for (let i = 0; i < value.length; i++) {
+      const item: unknown = value[i];
+      // A hole or undefined would come back as null.
+      if (item === undefined) refuse(`${path}[${i}]`, "undefined in an array");
+      check(item, path, i, depth + 1);
+    }
+    return;
+  }
+  const prototype: unknown = Object.getPrototypeOf(value);
+  if (prototype !== Object.prototype && prototype !== null && !isForeignPlain(prototype)) {
+    const name = (value as { constructor?: { name?: string } }).constructor?.name ?? "object";
+    refuse(path, `a ${name}: send plain objects, arrays, strings, numbers or Uint8Array`);
+  }
+  if (Object.getOwnPropertySymbols(value).length > 0) refuse(path, "an object with symbol keys");
+  for (const key of Object.keys(value)) {
+    checkString(key, path);
+    check((value as Record<string, unknown>)[key], path, key, depth + 1);
+  }
+}
+
+/** An Object.prototype of another realm (vm contexts). */
+function isForeignPlain(prototype: unknown): boolean {
+  return (
+    Object.getPrototypeOf(prototype) === null && Object.hasOwn(prototype as object, "isPrototypeOf")
+  );
+}
+
+function check(
+  value: unknown,
+  parent: string,
+  key: string | number | undefined,
+  depth: number,
+): void {
+  switch (typeof value) {
+    case "number":
+    case "boolean":
+    case "undefined":
+      return;
+    case "string":
+      if (!isWellFormed(value)) checkString(value, join(parent, key));
+      return;
+    case "bigint":
+      if (value < INT64_MIN || value > UINT64_MAX) {
+        refuse(join(parent, key), "a bigint of more than 64 bits");
+      }
+      return;
+    case "object":
+      if (value !== null) checkObject(value, join(parent, key), depth);
+      return;
+    default:
+      refuse(join(parent, key), `a ${typeof value}`);
+  }
+}
+
+function join(parent: string, key: string | number | undefined): string {
+  if (key === undefined) return parent;
+  return typeof key === "number" ? `${parent}[${key}]` : `${parent}.${key}`;
+}
+
+/**
+ * Checks what encode will take.
+ * @param path how the value is called in messages.
+ * @throws {UncarriableError} when Lua has no counterpart for it, or for a part of it.
+ */
+export function checkCarried(value: unknown, path: string): void {
+  check(value, path, undefined, 0);
+}
