@@ -1,22 +1,48 @@
 // What is measured: the cases, the targets, and where each pair of them is served.
+import { makeTokens } from "./jwt.ts";
 import type { Site } from "./nginx.ts";
 
 export const TARGETS = ["lua", "ts", "njs", "proxy"] as const;
 export type Target = (typeof TARGETS)[number];
 
-export const CASES = ["echo", "header", "cpu"] as const;
+export const CASES = ["echo", "header", "jwt", "fields", "cpu"] as const;
 export type Case = (typeof CASES)[number];
 
 /** A case in which every target answers the same request in its own way. */
 export type LoadCase = Exclude<Case, "cpu">;
 
+/** Cases in which the target `ts` is a plugin, which is to cost one crossing a phase. */
+export const PLUGIN_CASES: readonly LoadCase[] = ["jwt", "fields"];
+
+type Headers = Readonly<Record<string, string>>;
+
+/** What an answer must be. */
 export interface Expected {
-  readonly body: string;
-  readonly headers: Readonly<Record<string, string>>;
+  readonly status: number;
+  /** Left out: not looked at. */
+  readonly body?: string;
+  readonly headers: Headers;
 }
 
+/** A request that is asked before the case is measured. */
+interface Exchange {
+  readonly what: string;
+  readonly headers: Headers;
+  readonly expected: Expected;
+}
+
+interface CaseDefinition {
+  readonly query: string;
+  /** The request that is measured, and what it must give. */
+  readonly measured: Exchange;
+  /** What must be answered otherwise. */
+  readonly others: readonly Exchange[];
+}
+
+const USER = "user-4711";
+
 /** Ten request headers, as a browser behind a gateway sends them; handlers read `x-user-id`. */
-export const REQUEST_HEADERS: Readonly<Record<string, string>> = {
+export const REQUEST_HEADERS: Headers = {
   accept: "application/json",
   "accept-encoding": "gzip, deflate, br",
   "accept-language": "en-GB,en;q=0.8",
@@ -26,37 +52,75 @@ export const REQUEST_HEADERS: Readonly<Record<string, string>> = {
   "user-agent": "Mozilla/5.0 (X11; Linux x86_64) bench",
   "x-forwarded-for": "192.0.2.7",
   "x-request-id": "6a1f0c9e-4f5b-4a3e-9d27-0d8e4f1c2b3a",
-  "x-user-id": "user-4711",
+  "x-user-id": USER,
 };
 
-const QUERY: Readonly<Record<LoadCase, string>> = { echo: "?q=hello", header: "" };
+const TOKENS = makeTokens(USER);
 
-const EXPECTED: Readonly<Record<LoadCase, Expected>> = {
-  echo: { body: "hello", headers: {} },
-  header: { body: "ok", headers: { "x-reply": "user-4711" } },
+function ok(headers: Headers, body: string, answered: Headers = {}): Exchange {
+  return { what: "the request", headers, expected: { status: 200, body, headers: answered } };
+}
+
+function bearer(token: string): Headers {
+  return { authorization: `Bearer ${token}` };
+}
+
+const DEFINITIONS: Readonly<Record<LoadCase, CaseDefinition>> = {
+  echo: { query: "?q=hello", measured: ok({}, "hello"), others: [] },
+  header: { query: "", measured: ok(REQUEST_HEADERS, "ok", { "x-reply": USER }), others: [] },
+  jwt: {
+    query: "",
+    measured: ok(bearer(TOKENS.good), USER),
+    others: [
+      { what: "no field", headers: {}, expected: { status: 401, headers: {} } },
+      ...Object.entries(TOKENS.bad).map(([what, token]) => ({
+        what,
+        headers: bearer(token),
+        expected: { status: 401, headers: {} },
+      })),
+    ],
+  },
+  fields: {
+    query: "",
+    measured: ok(REQUEST_HEADERS, "ok", {
+      "x-client": "192.0.2.7 en-GB,en;q=0.8",
+      "x-trace":
+        "6a1f0c9e-4f5b-4a3e-9d27-0d8e4f1c2b3a/user-4711/Mozilla/5.0 (X11; Linux x86_64) bench",
+    }),
+    others: [],
+  },
 };
 
 export function pathOf(name: LoadCase, target: Target): string {
-  return `/${target}/${name}${QUERY[name]}`;
+  return `/${target}/${name}${DEFINITIONS[name].query}`;
 }
 
-export function requestHeadersOf(name: LoadCase): Readonly<Record<string, string>> {
-  return name === "header" ? REQUEST_HEADERS : {};
+export function requestHeadersOf(name: LoadCase): Headers {
+  return DEFINITIONS[name].measured.headers;
 }
 
-/** Asks once for the location and throws if the answer is not what the case demands. */
-export async function checkAnswer(site: Site, name: LoadCase, target: Target): Promise<void> {
-  const path = pathOf(name, target);
-  const answer = await site.get(path, requestHeadersOf(name));
-  const expected = EXPECTED[name];
-  if (answer.status !== 200 || answer.body !== expected.body) {
+async function checkExchange(site: Site, path: string, exchange: Exchange): Promise<void> {
+  const { what, headers, expected } = exchange;
+  const answer = await site.get(path, headers);
+  const { status, body = answer.body } = expected;
+  if (answer.status !== status || answer.body !== body) {
     const found = `${String(answer.status)} ${JSON.stringify(answer.body.slice(0, 200))}`;
-    throw new Error(`${path} answered ${found}, expected 200 ${JSON.stringify(expected.body)}`);
+    throw new Error(
+      `${path}, ${what}: answered ${found}, expected ${String(status)} ${JSON.stringify(body)}`,
+    );
   }
   for (const [header, value] of Object.entries(expected.headers)) {
     const found = answer.headers[header];
     if (found !== value) {
-      throw new Error(`${path} answered ${header}: ${String(found)}, expected ${value}`);
+      throw new Error(`${path}, ${what}: answered ${header}: ${String(found)}, expected ${value}`);
     }
+  }
+}
+
+/** Asks each of the case's requests once and throws if an answer is not what the case demands. */
+export async function checkAnswer(site: Site, name: LoadCase, target: Target): Promise<void> {
+  const { measured, others } = DEFINITIONS[name];
+  for (const exchange of [measured, ...others]) {
+    await checkExchange(site, pathOf(name, target), exchange);
   }
 }

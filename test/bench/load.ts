@@ -1,10 +1,11 @@
 // The load cases: every target answers the same requests, in interleaved runs.
 import { checkAnswer, type LoadCase, pathOf, requestHeadersOf, type Target } from "./cases.ts";
 import { cpuPerRequest, readCpuTimes, readRssMib } from "./cpu-meter.ts";
+import { readCrossings } from "./crossings.ts";
 import type { Site } from "./nginx.ts";
 import type { Options } from "./options.ts";
 import { place, type Placement, placeWrk } from "./placement.ts";
-import { loadCasesOf, type Plan } from "./plan.ts";
+import { connectionsOf, loadCasesOf, type Plan } from "./plan.ts";
 import { median } from "./support.ts";
 import { runWrk } from "./wrk.ts";
 
@@ -22,6 +23,8 @@ export interface Run {
   readonly othersCpuUs: number;
   readonly workerRssMib: number;
   readonly serverRssMib: number;
+  /** Messages from Lua to TypeScript, for each request: calls and notifications. */
+  readonly crossings: number;
 }
 
 export interface Row extends Run {
@@ -57,6 +60,7 @@ async function measure(
   const url = site.url + pathOf(name, target);
   const workerBefore = readCpuTimes(site.workerPid);
   const serverBefore = readCpuTimes(serverPid);
+  const crossingsBefore = target === "ts" ? await readCrossings(site) : 0;
   const headers = requestHeadersOf(name);
   const figures = await runWrk({ url, connections, seconds, headers, prefix: placeWrk(placement) });
   const worker = cpuPerRequest(workerBefore, readCpuTimes(site.workerPid), figures.requests);
@@ -71,6 +75,8 @@ async function measure(
     othersCpuUs: worker.othersUs + server.othersUs,
     workerRssMib: readRssMib(site.workerPid),
     serverRssMib: readRssMib(serverPid),
+    crossings:
+      target === "ts" ? ((await readCrossings(site)) - crossingsBefore) / figures.requests : 0,
   };
 }
 
@@ -86,6 +92,7 @@ function medianRun(runs: readonly Run[]): Run {
     othersCpuUs: of((run) => run.othersCpuUs),
     workerRssMib: of((run) => run.workerRssMib),
     serverRssMib: of((run) => run.serverRssMib),
+    crossings: of((run) => run.crossings),
   };
 }
 
@@ -133,13 +140,13 @@ export async function measureLoad(
   const rows: Row[] = [];
   for (const name of loadCasesOf(options)) {
     progress(`${name}: warming up`);
-    const connections = Math.max(...options.connections);
+    const all = connectionsOf(name, options);
     for (const target of options.targets) {
       await checkAnswer(subjects.site, name, target);
-      const group: Group = { name, connections, placement: "free" };
+      const group: Group = { name, connections: Math.max(...all), placement: "free" };
       await measure(subjects, group, target, plan.warmUpSeconds);
     }
-    for (const connections of options.connections) {
+    for (const connections of all) {
       progress(`${name}: ${String(connections)} connections`);
       const group: Group = { name, connections, placement: "free" };
       rows.push(...(await measureGroup(subjects, group, options, plan.loadSeconds)));

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { checkAnswer } from "./cases.ts";
 import { readRssMib } from "./cpu-meter.ts";
 import { type CpuRow, measureCpu } from "./cpu-case.ts";
+import { describeBridge } from "./crossings.ts";
 import { bridgeIsBuilt, describeEnvironment } from "./environment.ts";
 import { measureLoad, measureLoadApart, type Progress, type Subjects } from "./load.ts";
 import { type Site, type SiteOptions, startNginx } from "./nginx.ts";
@@ -146,7 +147,7 @@ async function runBench(options: Options, ends: Ends): Promise<void> {
     if (options.targets.includes("ts")) {
       // The first call waits for Node's start.
       await checkAnswer(site, "echo", "ts");
-      say(`bridge: ${(await site.get("/ts/stats")).body}\n`);
+      say(`bridge: ${await describeBridge(site)}\n`);
     }
     const setting: Setting = { site, serverPid: server.pid, dir, serverSocket, ends };
     await (options.mode === "strace" ? noteSyscalls : measureAll)(options, setting);

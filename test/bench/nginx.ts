@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import type { Target } from "./cases.ts";
+import { JWT_SECRET } from "./jwt.ts";
 import { BENCH_DIR, PROJECT_DIR, whenExited } from "./support.ts";
 
 const START_TIMEOUT_MS = 10_000;
@@ -49,18 +50,44 @@ function userLine(): string {
   return process.getuid?.() === 0 ? "user root;" : "";
 }
 
+// After the access phase the request goes on to a small answer.
+const ANSWER_USER = `content_by_lua_block { require("bench_lua").user() }`;
+const ANSWER_OK = `content_by_lua_block { require("bench_lua").ok() }`;
+
 const LOCATIONS: Readonly<Record<Target, string>> = {
   lua: `
     location = /lua/echo { content_by_lua_block { require("bench_lua").echo() } }
-    location = /lua/header { content_by_lua_block { require("bench_lua").header() } }`,
+    location = /lua/header { content_by_lua_block { require("bench_lua").header() } }
+    location = /lua/jwt {
+      access_by_lua_block { require("bench_lua").jwt("${JWT_SECRET}") }
+      ${ANSWER_USER}
+    }
+    location = /lua/fields {
+      access_by_lua_block { require("bench_lua").fields() }
+      ${ANSWER_OK}
+    }`,
   ts: `
     location = /ts/echo { content_by_lua_block { require("bench_ts").echo() } }
     location = /ts/header { content_by_lua_block { require("bench_ts").header() } }
+    location = /ts/jwt {
+      access_by_lua_block { require("resty.ts.http").access("bench-jwt", { secret = "${JWT_SECRET}" }) }
+      ${ANSWER_USER}
+    }
+    location = /ts/fields {
+      access_by_lua_block { require("resty.ts.http").access("bench-fields") }
+      ${ANSWER_OK}
+    }
+    location = /ts/jose {
+      access_by_lua_block { require("resty.ts.http").access("bench-jose", { secret = "${JWT_SECRET}" }) }
+      ${ANSWER_USER}
+    }
     location = /ts/burn { content_by_lua_block { require("bench_ts").burn() } }
     location = /ts/stats { content_by_lua_block { require("bench_ts").stats() } }`,
   njs: `
     location = /njs/echo { js_content bench.echo; }
     location = /njs/header { js_content bench.header; }
+    location = /njs/jwt { js_content bench.jwt; }
+    location = /njs/fields { js_content bench.fields; }
     location = /njs/burn { js_content bench.burn; }`,
   proxy: `
     location /proxy/ { proxy_pass http://node_server; }`,
@@ -68,9 +95,11 @@ const LOCATIONS: Readonly<Record<Target, string>> = {
 
 function initWorker({ targets, spinUs }: SiteOptions): string {
   if (!targets.includes("ts")) return "";
-  const spin = spinUs === undefined ? "" : `, spin_us = ${String(spinUs)}`;
+  const spin = spinUs === undefined ? "" : `spin_us = ${String(spinUs)},`;
   return `init_worker_by_lua_block {
-    assert(require("resty.ts").start({ modules = "${join(BENCH_DIR, "handlers")}"${spin} }))
+    assert(require("resty.ts").start({
+      modules = "${join(BENCH_DIR, "handlers")}", plugins = "${join(BENCH_DIR, "plugins")}", ${spin}
+    }))
   }`;
 }
 

@@ -6,6 +6,7 @@ import { join } from "node:path";
 
 import { transform } from "esbuild";
 
+import { JWT_SECRET } from "./jwt.ts";
 import { BENCH_DIR, whenExited } from "./support.ts";
 
 const START_TIMEOUT_MS = 10_000;
@@ -36,7 +37,7 @@ export async function startNodeServer(dir: string): Promise<NodeServer> {
   writeFileSync(script, compiled.code);
 
   const socketPath = join(dir, "node.sock");
-  const child = spawn(process.execPath, [script, socketPath], {
+  const child = spawn(process.execPath, [script, socketPath, JWT_SECRET], {
     stdio: ["pipe", "pipe", "inherit"],
     // The bench itself may run under loader options that the measured process must not have.
     env: { ...process.env, NODE_OPTIONS: "" },

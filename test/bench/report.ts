@@ -1,4 +1,5 @@
 // Turns figures into text, and into the rows of the JSON file.
+import { PLUGIN_CASES } from "./cases.ts";
 import { BURN_INTERVAL_MS, BURN_MS, CPU_CONNECTIONS, type CpuRow } from "./cpu-case.ts";
 import type { Row } from "./load.ts";
 import type { RingRow } from "./ring.ts";
@@ -37,7 +38,7 @@ export function environmentText(pairs: readonly (readonly [string, string])[]): 
 export function loadText(rows: readonly Row[]): string {
   const head = [
     ...["case", "target", "conns", "req/s", "of lua", "spread", "p50 µs", "p99 µs", "p99.9 µs"],
-    ...["worker CPU", "node CPU", "other CPU", "worker MiB", "server MiB"],
+    ...["crossings", "worker CPU", "node CPU", "other CPU", "worker MiB", "server MiB"],
   ];
   const cells = rows.map((row) => [
     row.placement === "free" ? row.case : `${row.case}, apart`,
@@ -49,6 +50,7 @@ export function loadText(rows: readonly Row[]): string {
     whole(row.p50Us),
     whole(row.p99Us),
     whole(row.p999Us),
+    row.target === "ts" ? row.crossings.toFixed(2) : "",
     tenths(row.workerCpuUs),
     tenths(row.nodeCpuUs),
     tenths(row.othersCpuUs),
@@ -108,9 +110,9 @@ export function ringText(rows: readonly RingRow[]): string {
 
 /** The figures that this project has set itself, for the rows that are there. */
 export function goalsText(rows: readonly Row[], cpuRows: readonly CpuRow[]): string {
-  const row = (target: string, connections: number): Row | undefined => {
-    const echo = rows.filter((one) => one.case === "echo" && one.placement === "free");
-    return echo.find((one) => one.target === target && one.connections === connections);
+  const row = (target: string, connections: number, name = "echo"): Row | undefined => {
+    const free = rows.filter((one) => one.case === name && one.placement === "free");
+    return free.find((one) => one.target === target && one.connections === connections);
   };
   const lines: string[] = [];
   const [lua1, ts1, lua64, ts64, proxy64] = [
@@ -127,6 +129,18 @@ export function goalsText(rows: readonly Row[], cpuRows: readonly CpuRow[]): str
   }
   if (lua1 && ts1) {
     lines.push(`echo, 1: p50 ts - lua ${whole(ts1.p50Us - lua1.p50Us)} µs (goal: 15 or less)`);
+  }
+  const [tsJwt, njsJwt] = [row("ts", 64, "jwt"), row("njs", 64, "jwt")];
+  if (tsJwt && njsJwt) {
+    lines.push(
+      `jwt, 64: ts / njs     ${(tsJwt.ratioToLua / njsJwt.ratioToLua).toFixed(2)} (goal: 1.50 or more)`,
+    );
+  }
+  for (const name of PLUGIN_CASES) {
+    const ts = row("ts", 64, name);
+    // One phase has a handler.
+    if (ts)
+      lines.push(`${name}, 64: crossings`.padEnd(22) + `${ts.crossings.toFixed(2)} (goal: 1.00)`);
   }
   const cpu = (target: string): CpuRow | undefined => {
     return cpuRows.find((one) => one.target === target && one.placement === "apart");
@@ -146,6 +160,8 @@ interface JsonRow {
   readonly p50_us: number;
   readonly p99_us: number;
   readonly ratio_to_lua: number;
+  /** Of the target `ts` in a load case. */
+  readonly crossings?: number;
 }
 
 function rounded(value: number, digits: number): number {
@@ -162,6 +178,7 @@ export function jsonRows(rows: readonly Row[], cpuRows: readonly CpuRow[]): Json
     p50_us: rounded(row.p50Us, 1),
     p99_us: rounded(row.p99Us, 1),
     ratio_to_lua: rounded(row.ratioToLua, 3),
+    ...(row.target === "ts" ? { crossings: rounded(row.crossings, 2) } : {}),
   }));
   const cpu = cpuRows.map((row) => {
     const none = cpuRows.find(({ target, placement }) => {

@@ -1,5 +1,6 @@
 -- The bridge's side of the benchmark: Lua only carries values to TypeScript and back.
 
+local cjson = require "cjson"
 local ts = require "resty.ts"
 
 local bench = ts.import("bench.ts")
@@ -39,8 +40,7 @@ function _M.burn()
 end
 
 function _M.stats()
-    local stats = ts.stats()
-    ngx.print(stats.state, " node ", stats.node_version, " abi ", stats.abi)
+    ngx.print(cjson.encode(ts.stats()))
 end
 
 return _M

@@ -1,0 +1,28 @@
+// What the bridge of a site says about itself: its state, and the messages that Lua has sent to TypeScript.
+import type { Site } from "./nginx.ts";
+
+/** Of ts.stats(): docs/lua-api.md. */
+interface Stats {
+  readonly state: string;
+  readonly node_version?: string;
+  readonly abi?: number;
+  readonly calls: number;
+  readonly notifications: number;
+}
+
+async function readStats(site: Site): Promise<Stats> {
+  const answer = await site.get("/ts/stats");
+  if (answer.status !== 200) throw new Error(`/ts/stats answered ${String(answer.status)}`);
+  return JSON.parse(answer.body) as Stats;
+}
+
+export async function describeBridge(site: Site): Promise<string> {
+  const { state, node_version, abi } = await readStats(site);
+  return `${state} node ${String(node_version)} abi ${String(abi)}`;
+}
+
+/** Calls and notifications since the start; answers come back without a message of their own. */
+export async function readCrossings(site: Site): Promise<number> {
+  const { calls, notifications } = await readStats(site);
+  return calls + notifications;
+}
