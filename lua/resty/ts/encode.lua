@@ -328,6 +328,26 @@ function _M.begin(target, at, stop)
 end
 
 
+local function put_argument(v, i)
+    local what, path, code = put(v, 0)
+    if what then
+        return what .. " (argument " .. i .. (path or "") .. ")", code or "bad_argument"
+    end
+    return nil
+end
+
+
+local function put_more(more, n)
+    for i = 5, n do
+        local what, code = put_argument(more[i - 4], i)
+        if what then
+            return what, code
+        end
+    end
+    return nil
+end
+
+
 -- Appends an array of the n arguments. Up to four are passed on the stack, the rest in a table.
 -- Returns nil; or what is wrong, and the code.
 function _M.arguments(n, a, b, c, d, more)
@@ -342,25 +362,24 @@ function _M.arguments(n, a, b, c, d, more)
     else
         return "more than 65535 arguments"
     end
-    for i = 1, n do
-        local v
-        if i == 1 then
-            v = a
-        elseif i == 2 then
-            v = b
-        elseif i == 3 then
-            v = c
-        elseif i == 4 then
-            v = d
-        else
-            v = more[i - 4]
-        end
-        local what, path, code = put(v, 0)
-        if what then
-            return what .. " (argument " .. i .. (path or "") .. ")", code or "bad_argument"
-        end
+    -- No loop where one can be avoided: what calls this then compiles as one trace.
+    local what, code
+    if n > 0 then
+        what, code = put_argument(a, 1)
     end
-    return nil
+    if n > 1 and not what then
+        what, code = put_argument(b, 2)
+    end
+    if n > 2 and not what then
+        what, code = put_argument(c, 3)
+    end
+    if n > 3 and not what then
+        what, code = put_argument(d, 4)
+    end
+    if n > 4 and not what then
+        return put_more(more, n)
+    end
+    return what, code
 end
 
 

@@ -1,7 +1,8 @@
 -- The host's functions for HTTP plugins (docs/http-protocol.md), and the client to call them with.
 --
--- Runs on the Lua side. Invariant: who calls one of them has defined it first (client:define), so
--- arguments are encoded before the call can yield: they are in memory that all requests share.
+-- Runs on the Lua side. Invariant: all are defined before the first is called. So arguments,
+-- which are in memory that all requests share, are encoded before a call can yield; and calls begin
+-- in the order in which they were sent, which the host does not promise for a function's first.
 
 local internal = require("resty.ts").internal
 
@@ -9,16 +10,31 @@ local MODULE = "resty-ts:http"
 
 local _M = { client = internal.client }
 
-for _, name in ipairs { "configure", "run", "resume", "pull", "log", "ended", "release",
-                        "close" } do
-    _M[name] = internal.entry(MODULE, name)
+local functions = {}
+for i, name in ipairs { "configure", "run", "resume", "pull", "log", "ended", "release", "close" }
+do
+    functions[i] = internal.entry(MODULE, name)
+    _M[name] = functions[i]
+end
+
+local LAST = functions[#functions]
+
+
+local function define(client)
+    for i = 1, #functions do
+        local ok, err, code = client:define(functions[i])
+        if not ok then
+            return nil, err, code
+        end
+    end
+    return true
 end
 
 
 -- Calls fn, blocking when `sync`. Returns its result; or nil, err, code.
 function _M.call(client, fn, sync, timeout_ms, ...)
-    if not fn.defined then
-        local ok, err, code = client:define(fn)
+    if not LAST.defined then
+        local ok, err, code = define(client)
         if not ok then
             return nil, err, code
         end
@@ -32,7 +48,7 @@ end
 
 -- Sends without wanting an answer. Returns true when it is queued.
 function _M.notify(client, fn, ...)
-    if not client:define(fn) then
+    if not LAST.defined and not define(client) then
         return false
     end
     return client:notify(fn, ...) == true

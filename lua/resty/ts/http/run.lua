@@ -98,38 +98,46 @@ local function finish(client, phase, p, state, what, a, b, c)
 end
 
 
--- Applies changes, answers questions and applies what comes of these, until there are none.
+-- Applies a list of changes and does what ends it, except for questions.
+-- Returns whether all went well; or a run's id and its questions.
+local function settle(client, phase, p, state, list)
+    local ok, what, a, b, c = pcall(apply, state, list, 1, keep, LET_PASS[phase])
+    if not ok then
+        policy.failed(phase, p, what, "bad_response")
+        return false
+    end
+    if not what then
+        return true
+    end
+    if what ~= ASK or phase.sync then
+        finish(client, phase, p, state, what, a, b, c)
+        return false
+    end
+    return a, b
+end
+
+
+-- Answers questions, and those that come of the answers, until there are none.
 -- Returns whether all went well.
-local function settle(client, phase, p, state, list, deadline)
-    while true do
-        local ok, what, a, b, c = pcall(apply, state, list, 1, keep, LET_PASS[phase])
-        if not ok then
-            policy.failed(phase, p, what, "bad_response")
-            return false
-        end
-        if not what then
-            return true
-        end
-        if what ~= ASK or phase.sync then
-            finish(client, phase, p, state, what, a, b, c)
-            return false
-        end
-        keep(state)
-        local replies = questions.answer(b)
+local function converse(client, phase, p, state, id, asked, deadline)
+    keep(state)
+    while asked do
+        local replies = questions.answer(asked)
         local left = math_ceil(deadline - client.now_ms())
         if left <= 0 then
             policy.failed(phase, p, "timeout: nginx had not answered the plugin in time", "timeout")
             return false
         end
-        local err, code
-        list, err, code = host.call(client, host.resume, false, left, a, replies)
+        local list, err, code = host.call(client, host.resume, false, left, id, replies)
         if list == nil then
             if code then
                 policy.failed(phase, p, err, code)
             end
             return not code
         end
+        id, asked = settle(client, phase, p, state, list)
     end
+    return id
 end
 
 
@@ -141,7 +149,11 @@ local function cross(client, phase, p, chain, state, flags, chunk)
     local deadline = client.now_ms() + timeout_ms
     local list, err, code = run(client, phase, p, chain, state, flags, timeout_ms, chunk)
     if list ~= nil then
-        return settle(client, phase, p, state, list, deadline)
+        local ok, asked = settle(client, phase, p, state, list)
+        if asked then
+            return converse(client, phase, p, state, ok, asked, deadline)
+        end
+        return ok
     end
     if code then
         policy.failed(phase, p, err, code)
