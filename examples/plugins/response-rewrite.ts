@@ -1,0 +1,132 @@
+/**
+ * Changes what comes back: status, header fields, and the body by regular expressions or by edits
+ * of its JSON.
+ *
+ *     location /api {
+ *       header_filter_by_lua_block { require("resty.ts.http").header_filter("response-rewrite", {
+ *                                      status = { ["404"] = 200 }, remove = { "server" },
+ *                                      json = { { path = "/user/password", remove = true } } }) }
+ *       body_filter_by_lua_block   { require("resty.ts.http").body_filter("response-rewrite") }
+ *       proxy_set_header Accept-Encoding "";   # a compressed body is passed as it is
+ *       proxy_pass http://backend;
+ *     }
+ *
+ * The body is collected up to 1 MiB; a longer one goes by as it is, and the error log says so.
+ */
+import { definePlugin, Type, type HeaderFields, type Static } from "resty-ts";
+
+const Replacement = Type.Object({
+  pattern: Type.String({ description: "A JavaScript regular expression" }),
+  flags: Type.String({ default: "g", pattern: "^[dgimsuy]*$" }),
+  with: Type.String({ description: "What comes in its place; $1 is the first group" }),
+});
+
+const Edit = Type.Object({
+  path: Type.String({ pattern: "^(/|$)", description: "A JSON Pointer (RFC 6901)" }),
+  value: Type.Optional(Type.Unknown({ description: "What is set there" })),
+  remove: Type.Boolean({ default: false }),
+});
+
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+function isJson(type: string): boolean {
+  return /^application\/(?:[^;]+\+)?json\b/i.test(type);
+}
+
+function isText(type: string): boolean {
+  return isJson(type) || /^(?:text\/|application\/(?:xml|javascript))/i.test(type);
+}
+
+/** Whether the body is text that can be changed: of a known kind, and not compressed. */
+function isOurs(headers: HeaderFields): boolean {
+  const encoding = headers.get("content-encoding") ?? "identity";
+  return encoding === "identity" && isText(headers.get("content-type") ?? "");
+}
+
+/** Sets or removes what a JSON Pointer points to; where there is no such place, nothing. */
+function edit(root: unknown, { path, value: given, remove }: Static<typeof Edit>): unknown {
+  const value: unknown = structuredClone(given);
+  const keys = path
+    .split("/")
+    .slice(1)
+    .map((key) => key.replaceAll("~1", "/").replaceAll("~0", "~"));
+  const last = keys.pop();
+  if (last === undefined) return remove ? null : value;
+  let at: unknown = root;
+  for (const key of keys) {
+    if (typeof at !== "object" || at === null || !Object.hasOwn(at, key)) return root;
+    at = (at as Record<string, unknown>)[key];
+  }
+  if (Array.isArray(at)) {
+    const index = last === "-" ? at.length : Number(last);
+    if (Number.isInteger(index) && index >= 0) at.splice(index, 1, ...(remove ? [] : [value]));
+  } else if (typeof at === "object" && at !== null) {
+    if (remove) Reflect.deleteProperty(at, last);
+    else
+      Object.defineProperty(at, last, {
+        value,
+        writable: true,
+        enumerable: true,
+        configurable: true,
+      });
+  }
+  return root;
+}
+
+export default definePlugin({
+  name: "response-rewrite",
+  version: "1.0.0",
+  priority: 899,
+  schema: Type.Object({
+    status: Type.Record(
+      Type.String({ pattern: "^[2-5]\\d\\d$" }),
+      Type.Integer({ minimum: 200, maximum: 599 }),
+      {
+        default: {},
+        description: "Statuses of the upstream to those that the client gets",
+      },
+    ),
+    set: Type.Record(Type.String(), Type.String(), { default: {}, description: "Fields to set" }),
+    append: Type.Record(Type.String(), Type.String(), {
+      default: {},
+      description: "Fields to add",
+    }),
+    remove: Type.Array(Type.String(), { default: [], description: "Fields to remove" }),
+    replace: Type.Array(Replacement, { default: [], description: "In text bodies, in this order" }),
+    json: Type.Array(Edit, { default: [], description: "In JSON bodies, before `replace`" }),
+  }),
+  bufferResponse: { maxBytes: 1_048_576 },
+
+  setup(conf) {
+    return conf.replace.map(({ pattern, flags, with: text }) => ({
+      pattern: new RegExp(pattern, flags),
+      text,
+    }));
+  },
+
+  headerFilter(ctx, { conf }) {
+    const { response } = ctx;
+    const status = conf.status[String(response.status)];
+    if (status !== undefined) response.status = status;
+    for (const name of conf.remove) response.headers.delete(name);
+    for (const [name, value] of Object.entries(conf.set)) response.headers.set(name, value);
+    for (const [name, value] of Object.entries(conf.append)) response.headers.append(name, value);
+    // They name the upstream's body, and this is another one.
+    if (conf.replace.length + conf.json.length > 0 && isOurs(response.headers)) {
+      for (const name of ["etag", "last-modified", "accept-ranges"]) response.headers.delete(name);
+    }
+  },
+
+  bodyFilter(ctx, { conf, state: replacements }) {
+    const { headers } = ctx.response;
+    if (ctx.chunk.length === 0 || !isOurs(headers)) return undefined;
+    let text = decoder.decode(ctx.chunk);
+    if (conf.json.length > 0 && isJson(headers.get("content-type") ?? "")) {
+      text = JSON.stringify(conf.json.reduce<unknown>(edit, JSON.parse(text)));
+    }
+    for (const replacement of replacements) {
+      text = text.replace(replacement.pattern, replacement.text);
+    }
+    return text;
+  },
+});
