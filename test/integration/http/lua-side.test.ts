@@ -1,0 +1,466 @@
+/** The Lua half of HTTP plugins: what it sends when, and what it does when the host cannot answer. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { describe, test } from "node:test";
+import { until } from "../../support/deadline.js";
+import type { Nginx, NginxOptions } from "../../support/nginx.js";
+import { plainContent } from "../../support/nginx-config.js";
+import { keptOf, pluginOptions, untilNothingKept, withPlugins } from "../../support/plugins.js";
+import { withNginx } from "../../support/nginx.js";
+
+const plugin = (body: string): string =>
+  `import { definePlugin } from "resty-ts";\nexport default definePlugin({ ${body} });`;
+
+/** `<phase>_by_lua_block` with resty.ts.http at hand. */
+const phase = (name: string, code: string): string =>
+  `${name}_by_lua_block { local http = require "resty.ts.http" ${code} }`;
+
+/** A chain of plugins in the phases of the bundled configuration. */
+const route = (name: string): string => `
+  set $resty_ts_route ${name};
+  include ${new URL("../../../conf/resty_ts.conf", import.meta.url).pathname};`;
+
+const ANY_CONF = `schema: { type: "object" },`;
+
+/** Tells, as a response field, how often it was set up and which configuration it has. */
+const counted = plugin(`
+  name: "counted", ${ANY_CONF}
+  setup() { globalThis.setups = (globalThis.setups ?? 0) + 1; },
+  teardown() { console.log("torn down"); },
+  access(ctx, { conf }) {
+    ctx.response.headers.set("x-conf", JSON.stringify(conf));
+    ctx.response.headers.set("x-setups", String(globalThis.setups));
+  },
+`);
+
+/** An upstream whose answers the test gives. */
+async function withUpstream(body: (server: Server, port: number) => Promise<void>): Promise<void> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  try {
+    await body(server, (server.address() as AddressInfo).port);
+  } finally {
+    server.closeAllConnections();
+    server.close();
+  }
+}
+
+interface Crossings {
+  calls: number;
+  notifications: number;
+}
+
+async function crossings(nginx: Nginx, action: () => Promise<unknown>): Promise<Crossings> {
+  const before = await nginx.json<Crossings>("/_stats");
+  await action();
+  const after = await nginx.json<Crossings>("/_stats");
+  return {
+    calls: after.calls - before.calls,
+    notifications: after.notifications - before.notifications,
+  };
+}
+
+const ok = plainContent(`ngx.print("ok")`);
+
+describe("crossings", () => {
+  const chainOptions: NginxOptions = {
+    initWorker: `
+      local http = require "resty.ts.http"
+      http.route("both", { "early", "late" })
+      http.route("early", { "early" })`,
+    locations: {
+      "= /both": route("both") + ok,
+      "= /early": route("early") + ok,
+      "= /none": route('""') + ok,
+    },
+  };
+  const plugins = {
+    early: plugin(`name: "early", access(ctx) { ctx.response.headers.set("x-early", "1"); }`),
+    late: plugin(
+      `name: "late", access() {}, headerFilter(ctx) { ctx.response.headers.set("x-late", "1"); }`,
+    ),
+  };
+
+  test("a phase costs one call, whatever the number of plugins; one without a handler none", () =>
+    withPlugins(plugins, chainOptions, async (nginx) => {
+      for (const [path, calls] of [
+        ["/both", 2],
+        ["/early", 1],
+        ["/none", 0],
+      ] as const) {
+        await nginx.ask(path);
+        const count = await crossings(nginx, () => nginx.ask(path));
+        assert.deepEqual(count, { calls, notifications: 0 }, path);
+      }
+      const reply = await nginx.ask("/both");
+      assert.equal(reply.headers["x-early"], "1");
+      assert.equal(reply.headers["x-late"], "1");
+    }));
+});
+
+describe("configurations", () => {
+  test("one that is given inline is set up once, each other one once more", () =>
+    withPlugins(
+      { counted },
+      {
+        locations: {
+          "= /one": phase("access", `http.access("counted", { a = 1, list = { 1, 2 } })`) + ok,
+          "= /two": phase("access", `http.access("counted", { a = 2 })`) + ok,
+          "= /empty": phase("access", `http.access("counted")`) + ok,
+        },
+      },
+      async (nginx) => {
+        const seen: unknown[] = [];
+        for (const path of ["/one", "/one", "/two", "/one", "/empty", "/two", "/empty"]) {
+          const { headers } = await nginx.ask(path);
+          seen.push([headers["x-conf"], headers["x-setups"]]);
+        }
+        const one = `{"a":1,"list":[1,2]}`;
+        const two = `{"a":2}`;
+        assert.deepEqual(seen, [
+          [one, "1"],
+          [one, "1"],
+          [two, "2"],
+          [one, "2"],
+          ["{}", "3"],
+          [two, "3"],
+          ["{}", "3"],
+        ]);
+      },
+    ));
+
+  test("a later phase has the configuration of an earlier one", () =>
+    withPlugins(
+      {
+        both: plugin(`
+          name: "both", ${ANY_CONF}
+          access() {},
+          headerFilter(ctx, { conf }) { ctx.response.headers.set("x-conf", conf.name ?? "none"); }`),
+      },
+      {
+        locations: {
+          "= /x": `${phase("access", `http.access("both", { name = "mine" })`)}
+                   ${phase("header_filter", `http.header_filter("both")`)} ${ok}`,
+          "= /y": phase("header_filter", `http.header_filter("both")`) + ok,
+        },
+      },
+      async (nginx) => {
+        assert.equal((await nginx.ask("/x")).headers["x-conf"], "mine");
+        assert.equal((await nginx.ask("/y")).headers["x-conf"], "none");
+      },
+    ));
+
+  test("the thousand inline configurations used last are kept, older ones torn down", () =>
+    withPlugins(
+      { counted },
+      {
+        locations: {
+          "= /many":
+            phase("access", `for n = 1, 1005 do http.access("counted", { n = n }) end`) + ok,
+        },
+      },
+      async (nginx) => {
+        await nginx.ask("/many");
+        await until("five are gone", async () => (await keptOf(nginx)).chains === 1000);
+        assert.equal(nginx.errorLog().match(/torn down/g)?.length, 5);
+      },
+    ));
+
+  test("chain:close() tears down; the chain cannot be used then", () =>
+    withPlugins(
+      { counted },
+      {
+        initWorker: `closing = require("resty.ts.http").chain { { "counted", { n = 1 } } }`,
+        locations: {
+          "= /x": phase("access", "closing:access()") + ok,
+          "= /close": plainContent("closing:close() closing:close()"),
+        },
+        allowLog: [/this chain was closed/],
+      },
+      async (nginx) => {
+        assert.equal((await nginx.ask("/x")).headers["x-conf"], `{"n":1}`);
+        await nginx.ask("/close");
+        await nginx.waitForLog(/torn down/);
+        assert.equal((await keptOf(nginx)).chains, 0);
+        assert.equal((await nginx.ask("/x")).status, 500);
+      },
+    ));
+
+  test("a runtime that was started anew gets its configurations again", () =>
+    withPlugins(
+      { counted },
+      {
+        locations: {
+          "= /x": phase("access", `http.access("counted", { n = 1 })`) + ok,
+          "= /restart": plainContent(`
+            local ts, prefix = require "resty.ts", ngx.config.prefix()
+            assert(ts.stop())
+            ngx.sleep(0) -- the waiter sees it
+            assert(ts.start { plugins = prefix .. "plugins", runtime_dir = prefix .. "tmp" })
+            ngx.print("ok")`),
+        },
+      },
+      async (nginx) => {
+        assert.equal((await nginx.ask("/x")).headers["x-setups"], "1");
+        assert.equal((await nginx.ask("/restart")).text, "ok");
+        assert.equal((await nginx.ask("/x")).headers["x-setups"], "1");
+      },
+    ));
+});
+
+interface Problem {
+  type: string;
+  title: string;
+  status: number;
+  request_id: string;
+}
+
+describe("failures", () => {
+  const failing = {
+    thrower: plugin(`name: "thrower", access() { throw new Error("a secret text"); }`),
+    sleeper: plugin(
+      `name: "sleeper", access: () => new Promise(() => {}), phases: { access: { timeoutMs: 20 } }`,
+    ),
+    late: plugin(`
+      name: "late", ${ANY_CONF}
+      policies: { onError: "closed" },
+      headerFilter(ctx, { conf }) { if (conf.at === "header") throw new Error("too late"); },
+      bodyFilter(ctx, { conf }) { if (conf.at === "body") throw new Error("too late"); }`),
+  };
+  const allowLog = [/resty\.ts: /, /failed to run body_filter_by_lua/, /lua entry thread aborted/];
+
+  test("what went wrong is in the log under the request's id, and not in the answer", () =>
+    withPlugins(
+      failing,
+      { allowLog, locations: { "= /x": phase("access", `http.access("thrower")`) + ok } },
+      async (nginx) => {
+        const reply = await nginx.ask("/x");
+        assert.equal(reply.status, 500);
+        assert.equal(reply.headers["content-type"], "application/problem+json");
+        const { request_id: id, ...problem } = reply.json<Problem>();
+        assert.deepEqual(problem, {
+          type: "about:blank",
+          title: "Internal Server Error",
+          status: 500,
+        });
+        assert.match(id, /^[0-9a-f]{32}$/);
+        assert.match(
+          nginx.errorLog(),
+          new RegExp(`thrower, access, request ${id}: Error: a secret text`),
+        );
+      },
+    ));
+
+  const cases: [title: string, code: string, status: number][] = [
+    ["closed answers 500", `{ "thrower" }`, 500],
+    ["open goes on", `{ "thrower", on_error = "open" }`, 200],
+    ["a status answers with that one", `{ "thrower", on_error = 418 }`, 418],
+    ["a deadline that passes is 504", `{ "sleeper" }`, 504],
+    ["open after a deadline goes on", `{ "sleeper", on_timeout = "open" }`, 200],
+    [
+      "a plugin that is not there is 500, whatever its policy",
+      `{ "gone", on_error = "open" }`,
+      500,
+    ],
+    ["a configuration that is wrong is 500", `{ "thrower", { what = 1 } }`, 500],
+  ];
+  for (const [title, member, status] of cases) {
+    test(`before the upstream ${title}`, () =>
+      withPlugins(
+        failing,
+        {
+          allowLog,
+          initWorker: `chain = require("resty.ts.http").chain { ${member} }`,
+          locations: { "= /x": phase("access", "chain:access()") + ok },
+        },
+        async (nginx) => {
+          assert.equal((await nginx.ask("/x")).status, status);
+        },
+      ));
+  }
+
+  for (const at of ["header", "body"]) {
+    test(`a ${at} filter that fails closed cuts the connection`, () =>
+      withPlugins(
+        failing,
+        {
+          allowLog,
+          initWorker: `require("resty.ts.http").route("late", { { "late", { at = "${at}" } } })`,
+          locations: { "= /x": route("late") + ok },
+        },
+        async (nginx) => {
+          await assert.rejects(nginx.ask("/x"));
+          assert.match(nginx.errorLog(), /late, \w+_filter, request [0-9a-f]{32}: Error: too late/);
+        },
+      ));
+  }
+
+  test("without a runtime the policy for overload decides", () =>
+    withNginx(
+      {
+        ...pluginOptions(failing),
+        initWorker: `
+          local http = require "resty.ts.http"
+          closed, open = http.chain { "thrower" }, http.chain { { "thrower", on_overload = "open" } }`,
+        locations: {
+          "= /closed": phase("access", "closed:access()") + ok,
+          "= /open": phase("access", "open:access()") + ok,
+          "= /inline": phase("access", `http.access("thrower", { a = 1 })`) + ok,
+          "= /late": `${phase("header_filter", "closed:header_filter()")}
+                      ${phase("log", "closed:log()")} ${ok}`,
+        },
+        allowLog,
+      },
+      async (nginx) => {
+        assert.equal((await nginx.ask("/closed")).status, 503);
+        assert.equal((await nginx.ask("/inline")).status, 503);
+        assert.equal((await nginx.ask("/open")).status, 200);
+        assert.equal((await nginx.ask("/late")).status, 200);
+      },
+    ));
+});
+
+describe("misuse is an error with its reason", () => {
+  const cases: [code: string, text: RegExp][] = [
+    [`http.access("x", "y")`, /the configuration of x is a table, not a string/],
+    [`http.access("x", { f = print })`, /the configuration of x: a function \(argument 2\.f\)/],
+    [`http.access(1)`, /a plugin's name or what http\.chain returns is wanted, not 1/],
+    [`http.log("x")`, /the log handlers of plugins cannot be run in access_by_lua/],
+    [`http.chain {}`, /a chain is a list of one plugin or more/],
+    [`http.chain { { "x", on_eror = 1 } }`, /a plugin in a chain has no option on_eror/],
+    [`http.chain { { "x", on_error = 200 } }`, /on_error of x is "closed", "open" or a status/],
+    [`http.chain { { "x", timeout_ms = 0 } }`, /timeout_ms of x is a whole number/],
+    [`ngx.var.resty_ts_route = "nowhere" http.run()`, /there is no route nowhere: http\.route/],
+  ];
+  test("in words", () =>
+    withPlugins(
+      {},
+      {
+        server: `set $resty_ts_route "";`,
+        locations: Object.fromEntries(
+          cases.map(([code], i) => [
+            `= /${String(i)}`,
+            phase("access", `local _, err = pcall(function() ${code} end) ngx.print(err)`),
+          ]),
+        ),
+      },
+      async (nginx) => {
+        for (const [i, [code, text]] of cases.entries()) {
+          assert.match((await nginx.ask(`/${String(i)}`)).text, text, code);
+        }
+      },
+    ));
+});
+
+describe("the upstream's address", () => {
+  test("comes from a plugin; without one the request fails in words", () =>
+    withPlugins(
+      {
+        chooser: plugin(`
+          name: "chooser",
+          access(ctx) {
+            const port = ctx.request.query.get("port");
+            if (port !== null) ctx.setUpstream("127.0.0.1", Number(port));
+          }`),
+      },
+      {
+        http: `upstream chosen {
+          server 0.0.0.1;
+          balancer_by_lua_block { require("resty.ts.http").balancer() }
+        }`,
+        locations: {
+          "= /x": `${phase("access", `http.access("chooser")`)} proxy_pass http://chosen/target;`,
+          "= /target": plainContent(`ngx.print("reached")`),
+        },
+        allowLog: [/no plugin has set an upstream's address/],
+      },
+      async (nginx) => {
+        assert.equal((await nginx.ask(`/x?port=${String(nginx.port)}`)).text, "reached");
+        assert.equal((await nginx.ask("/x")).status, 500);
+        assert.match(nginx.errorLog(), /no plugin has set an upstream's address/);
+      },
+    ));
+});
+
+describe("an exiting worker", () => {
+  const ending = plugin(`
+    name: "ending",
+    setup: () => ({ requests: 0 }),
+    access(ctx, { state }) {
+      state.requests++;
+      ctx.waitUntil(new Promise((done) => setTimeout(done, 100)).then(() => console.log("waited")));
+    },
+    log(ctx, { state }) { console.log("logged", ctx.request.path, state.requests); },
+    async teardown() {
+      await new Promise((done) => setTimeout(done, 50));
+      console.log("torn down");
+    },
+  `);
+
+  test("sends its log entries, then waits for waitUntil and teardown", () =>
+    withPlugins(
+      { ending },
+      {
+        initWorker: `require("resty.ts.http").route("ending", { "ending" })`,
+        locations: { "= /x": route("ending") + ok },
+      },
+      async (nginx) => {
+        await nginx.ask("/x");
+        await nginx.quit();
+        const log = nginx.errorLog();
+        const order = [...log.matchAll(/logged \/x 1|waited|torn down/g)].map(String);
+        assert.deepEqual(order, ["logged /x 1", "waited", "torn down"]);
+      },
+    ));
+
+  test("lets the requests in flight end before the plugins do", () =>
+    withUpstream((upstream, port) =>
+      withPlugins(
+        { ending },
+        {
+          initWorker: `require("resty.ts.http").route("ending", { "ending" })`,
+          locations: {
+            "= /x": `${route("ending")} proxy_pass http://127.0.0.1:${String(port)};`,
+          },
+        },
+        async (nginx) => {
+          const reply = nginx.ask("/x");
+          const [, response] = (await once(upstream, "request")) as [unknown, ServerResponse];
+          const ended = nginx.quit();
+          await nginx.waitForLog(/gracefully shutting down/);
+          response.end("late");
+          assert.equal((await reply).text, "late");
+          await ended;
+          assert.match(nginx.errorLog(), /logged \/x 1[^]*torn down/);
+        },
+      ),
+    ));
+});
+
+test("nothing is kept when requests have ended", () =>
+  withPlugins(
+    {
+      keeper: plugin(`
+        name: "keeper",
+        async access(ctx) {
+          ctx.local.set("a", 1);
+          await ctx.var.get("request_time");
+          return new Response(ctx.request.query.get("stream") ? new ReadableStream({
+            start(c) { c.enqueue(new Uint8Array(10)); setTimeout(() => c.close(), 30); },
+          }) : "short");
+        },
+        log(ctx) { if (!ctx.local.has("a")) console.error("the log handler came too late"); }`),
+    },
+    {
+      initWorker: `require("resty.ts.http").route("keeper", { "keeper" })`,
+      locations: { "= /x": route("keeper") + ok },
+    },
+    async (nginx) => {
+      await Promise.all(
+        Array.from({ length: 20 }, (_, i) => nginx.ask(i % 2 === 0 ? "/x" : "/x?stream=1")),
+      );
+      await untilNothingKept(nginx);
+    },
+  ));
