@@ -69,7 +69,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
 }
 
 /** A port that nobody listens on, below the range that outgoing connections take theirs from. */
-async function findPort(): Promise<number> {
+export async function findPort(): Promise<number> {
   for (;;) {
     const port = 20_000 + Math.floor(Math.random() * 12_000);
     const free = await new Promise<boolean>((resolve) => {
