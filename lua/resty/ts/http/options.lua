@@ -1,8 +1,7 @@
--- Checks what Lua code says of plugins: http.chain's lists and http.route's names.
+-- Checks what Lua code says of plugins, http.chain's lists above all, and knows their policies.
 --
--- Pure. Invariant: what is wrong is error(), with the level of the public function's caller.
+-- Pure: needs no nginx. Invariant: what is wrong is error(), at the public function's caller.
 
-local policy = require "resty.ts.http.policy"
 local values = require "resty.ts.values"
 
 local type = type
@@ -15,7 +14,35 @@ local table_concat = table.concat
 
 local null = values.null
 
-local _M = {}
+-- Codes that say that the runtime has no room, or is not there.
+local OVERLOAD = {
+    queue_full = true, unavailable = true, exited = true, stopped = true, not_started = true,
+    start_timeout = true, no_libnode = true, wrong_abi = true, no_host = true,
+}
+local KINDS = { "on_error", "on_timeout", "on_overload" }
+
+local _M = {
+    -- What "closed" answers with.
+    CLOSED = { on_error = 500, on_timeout = 504, on_overload = 503 },
+}
+
+
+-- Which policy is for this code.
+function _M.kind(code)
+    if code == "timeout" then
+        return "on_timeout"
+    end
+    return OVERLOAD[code] and "on_overload" or "on_error"
+end
+
+
+-- A policy as plugins write it, as a status. Returns 0 for "open".
+function _M.status(kind, policy)
+    if policy == "open" then
+        return 0
+    end
+    return type(policy) == "number" and policy or _M.CLOSED[kind]
+end
 
 
 local function is_policy(v)
@@ -97,12 +124,12 @@ function _M.check_chain(list, level)
         members[i] = check_member(entry, i, level + 1)
         names[i] = members[i][1]
     end
-    for _, kind in ipairs(policy.KINDS) do
+    for _, kind in ipairs(KINDS) do
         policies[kind] = 0
         for _, member in ipairs(members) do
             local options = member[3]
             if policies[kind] == 0 then
-                policies[kind] = policy.status(kind, options ~= null and options[kind] or "closed")
+                policies[kind] = _M.status(kind, options ~= null and options[kind] or "closed")
             end
         end
     end

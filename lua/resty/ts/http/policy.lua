@@ -4,18 +4,14 @@
 -- name and the request's id, which the log line has, too.
 
 local cjson = require "cjson.safe"
+local options = require "resty.ts.http.options"
 local request = require "resty.ts.http.request"
 
 local ngx = ngx
-local type = type
 local error = error
+local tostring = tostring
 local tonumber = tonumber
 
--- Codes that say that the runtime has no room, or is not there.
-local OVERLOAD = {
-    queue_full = true, unavailable = true, exited = true, stopped = true, not_started = true,
-    start_timeout = true, no_libnode = true, wrong_abi = true, no_host = true,
-}
 local TITLES = {
     [400] = "Bad Request", [401] = "Unauthorized", [403] = "Forbidden", [404] = "Not Found",
     [405] = "Method Not Allowed", [408] = "Request Timeout", [409] = "Conflict", [410] = "Gone",
@@ -25,26 +21,13 @@ local TITLES = {
     [501] = "Not Implemented", [502] = "Bad Gateway", [503] = "Service Unavailable",
     [504] = "Gateway Timeout",
 }
-local CLOSED = { on_error = 500, on_timeout = 504, on_overload = 503 }
 
-local _M = { KINDS = { "on_error", "on_timeout", "on_overload" } }
-
-
--- Which policy is for this code.
-function _M.kind(code)
-    if code == "timeout" then
-        return "on_timeout"
-    end
-    return OVERLOAD[code] and "on_overload" or "on_error"
-end
+local _M = {}
 
 
--- A policy as plugins write it, as a status. Returns 0 for "open".
-function _M.status(kind, policy)
-    if policy == "open" then
-        return 0
-    end
-    return type(policy) == "number" and policy or CLOSED[kind]
+-- What error() was called with, without the place in our code that nginx's functions put before it.
+function _M.reason(err)
+    return (tostring(err):gsub("^[^%s:]+%.lua:%d+: ", ""))
 end
 
 
@@ -111,7 +94,7 @@ end
 -- A phase's call has failed. p: the phase as `configure` described it.
 function _M.failed(phase, p, err, code)
     _M.log(phase, p.plugins, err)
-    return _M.refuse(phase, p[_M.kind(code)])
+    return _M.refuse(phase, p[options.kind(code)])
 end
 
 
@@ -122,8 +105,8 @@ function _M.unconfigured(phase, chain, err, code)
     if not phase.answers then
         return
     end
-    local kind = _M.kind(code)
-    return _M.refuse(phase, kind == "on_error" and CLOSED.on_error or chain.policies[kind])
+    local kind = options.kind(code)
+    return _M.refuse(phase, kind == "on_error" and options.CLOSED.on_error or chain.policies[kind])
 end
 
 

@@ -5,6 +5,7 @@
 
 local changes = require "resty.ts.http.changes"
 local host = require "resty.ts.http.host"
+local policy = require "resty.ts.http.policy"
 local request = require "resty.ts.http.request"
 local values = require "resty.ts.values"
 
@@ -129,7 +130,7 @@ local KINDS = { var = variable, body = body, shared = shared, subrequest = subre
 -- What a pcall returned, as a reply.
 local function reply_of(ok, ...)
     if not ok then
-        return setmetatable({ false, carried(tostring((...))) }, array_mt)
+        return setmetatable({ false, carried(policy.reason((...))) }, array_mt)
     end
     local reply = { true }
     for i = 1, select("#", ...) do

@@ -103,7 +103,8 @@ end
 local function settle(client, phase, p, state, list)
     local ok, what, a, b, c = pcall(apply, state, list, 1, keep, LET_PASS[phase])
     if not ok then
-        policy.failed(phase, p, what, "bad_response")
+        policy.failed(phase, p, "bad request or response change: " .. policy.reason(what),
+                      "bad_response")
         return false
     end
     if not what then
