@@ -1,0 +1,431 @@
+/**
+ * One request on its way through nginx: the phases in their order, the upstream, the client. What
+ * lua/resty/ts/http does in a worker (run.lua, policy.lua, stream.lua) is done here in its order.
+ *
+ * Invariant: an exchange ends: its log handlers have run and the host was told, whatever came of it.
+ */
+import type { PhaseDescription } from "../http/chain.js";
+import type { Changes } from "../http/changes.js";
+import { Fields } from "../http/fields.js";
+import { HeadFlag, PhaseNumber } from "../http/head.js";
+import type { Phase } from "../sdk/plugin.js";
+import { apply, carry, type Ending } from "./apply.js";
+import { type Calls, codeOf, messageOf } from "./calls.js";
+import type { Dict } from "./dict.js";
+import { filterFields, valueOf } from "./fields.js";
+import type { Pipe } from "./pipe.js";
+import { answerAll } from "./questions.js";
+import type { RequestState } from "./request-state.js";
+import type { Failure, LogLine, TestResult, Upstream, UpstreamRequest } from "./types.js";
+import { askUpstream, makeUpstreamRequest } from "./upstream.js";
+
+const EMPTY = new Uint8Array(0);
+const LUA_NAMES: Readonly<Record<Phase, string>> = {
+  rewrite: "rewrite",
+  access: "access",
+  content: "content",
+  headerFilter: "header_filter",
+  bodyFilter: "body_filter",
+  log: "log",
+};
+const TITLES: Readonly<Record<number, string>> = {
+  400: "Bad Request",
+  401: "Unauthorized",
+  403: "Forbidden",
+  404: "Not Found",
+  405: "Method Not Allowed",
+  408: "Request Timeout",
+  409: "Conflict",
+  410: "Gone",
+  413: "Content Too Large",
+  415: "Unsupported Media Type",
+  422: "Unprocessable Content",
+  425: "Too Early",
+  429: "Too Many Requests",
+  451: "Unavailable For Legal Reasons",
+  500: "Internal Server Error",
+  501: "Not Implemented",
+  502: "Bad Gateway",
+  503: "Service Unavailable",
+  504: "Gateway Timeout",
+};
+/** nginx's own for a client that has left. */
+const CLIENT_CLOSED = 499;
+
+/** What an exchange needs of the kit. */
+export interface Setting {
+  readonly calls: Calls;
+  readonly state: RequestState;
+  readonly token: number;
+  readonly phases: Readonly<Record<string, PhaseDescription>>;
+  readonly timeoutMs: number;
+  readonly defaultType: string;
+  readonly dicts: ReadonlyMap<string, Dict>;
+  readonly upstream: Upstream | undefined;
+  readonly locations: Readonly<Record<string, Upstream>>;
+  readonly overload: (phase: Phase) => boolean;
+  readonly pipe: Pipe;
+  /** Told when the response's header is sent, or cannot be any more. */
+  readonly onHeader: () => void;
+  readonly log: LogLine[];
+  readonly errors: Failure[];
+  readonly fail: (failure: Failure) => void;
+}
+
+/** "over": the request is answered, or will not be. */
+type Outcome = "go on" | "over";
+
+export class Exchange {
+  readonly #setting: Setting;
+  readonly #state: RequestState;
+  readonly #vars: Readonly<Record<string, string>>;
+  #upstreamRequest: UpstreamRequest | undefined;
+  #headerSent = false;
+  #cut = false;
+  #chunk: Uint8Array = EMPTY;
+  #collected: Uint8Array[] = [];
+  #bodyStarted = false;
+  /** The rest of the body passes as it is. */
+  #bodyOff = false;
+  #testFailure: { readonly error: unknown } | undefined;
+
+  constructor(setting: Setting, vars: Readonly<Record<string, string>>) {
+    this.#setting = setting;
+    this.#state = setting.state;
+    this.#vars = vars;
+  }
+
+  get status(): number {
+    return this.#headerSent ? this.#state.status : 0;
+  }
+
+  /** The response's fields. */
+  fields(): Fields {
+    const fixed = "the response has been sent: it cannot be changed";
+    return new Fields(this.#headerSent ? this.#state.responseFields.slice() : [], fixed);
+  }
+
+  /** @throws what the test's own upstream or locations threw. */
+  async play(): Promise<TestResult> {
+    const { pipe, onHeader, calls } = this.#setting;
+    try {
+      await this.#play();
+    } catch (error) {
+      this.#testFailure ??= { error };
+    }
+    if (calls.gone !== undefined) this.#left();
+    await this.#log();
+    if (this.#state.kept) calls.engine.ended([this.#state.id]);
+    this.#state.dispose();
+    onHeader();
+    pipe.end();
+    if (this.#testFailure !== undefined) throw this.#testFailure.error;
+    return this.#result();
+  }
+
+  async #play(): Promise<void> {
+    const { phases } = this.#setting;
+    if ((await this.#requestPhase("rewrite")) === "over") return;
+    if ((await this.#requestPhase("access")) === "over") return;
+    if (phases["content"] === undefined) {
+      await this.#proxy();
+    } else if ((await this.#requestPhase("content")) === "go on") {
+      await this.#answer(this.#state.status || 200, EMPTY);
+    }
+  }
+
+  #left(): void {
+    this.#cut = true;
+    if (!this.#headerSent) this.#state.status = CLIENT_CLOSED;
+  }
+
+  // Phases ------------------------------------------------------------------------------------
+
+  async #requestPhase(phase: Phase): Promise<Outcome> {
+    return (await this.#cross(phase, 0, null)) === "over" || this.#over ? "over" : "go on";
+  }
+
+  get #over(): boolean {
+    return this.#cut || this.#setting.calls.gone !== undefined;
+  }
+
+  #described(phase: Phase): PhaseDescription | undefined {
+    return this.#setting.phases[LUA_NAMES[phase]];
+  }
+
+  /** One message and what comes of it. "over": the request is, or the phase failed in a filter. */
+  async #cross(phase: Phase, flags: number, chunk: Uint8Array | null): Promise<Outcome> {
+    const p = this.#described(phase);
+    if (p === undefined) return "go on";
+    const { calls, token, overload } = this.#setting;
+    if (overload(phase)) return this.#failed(phase, p, "queue full", p.on_overload);
+    const waits = PhaseNumber[phase] <= PhaseNumber.content;
+    // What cannot wait cannot be interrupted here: a debugger's break is no timeout.
+    const ms = p.timeout_ms ?? (waits ? this.#setting.timeoutMs : 86_400_000);
+    const head = this.#state.head(PhaseNumber[phase], token, flags);
+    const deadline = Date.now() + ms;
+    try {
+      const { vars, ctx } = this.#needs(p, flags);
+      let changes = await calls.run(phase, ms, (caller) =>
+        calls.engine.run(head, vars, ctx, chunk, caller),
+      );
+      for (;;) {
+        const ending = this.#apply(phase, changes);
+        if (ending === undefined) return "go on";
+        if (ending.kind !== "ask") return await this.#finish(phase, ending);
+        changes = await this.#resume(phase, ending, deadline);
+      }
+    } catch (error) {
+      if (this.#over) return "over";
+      const code = codeOf(error);
+      const text = code === "timeout" ? `timeout: ${messageOf(error)}` : messageOf(error);
+      return this.#failed(phase, p, text, code === "timeout" ? p.on_timeout : p.on_error);
+    }
+  }
+
+  #needs(
+    p: PhaseDescription,
+    flags: number,
+  ): { vars: (Uint8Array | null)[] | null; ctx: Record<string, unknown> | null } {
+    if ((flags & HeadFlag.continues) !== 0) return { vars: null, ctx: null };
+    const vars = p.vars.map((name) => {
+      const value = this.#state.variable(name);
+      return value === undefined ? null : new Uint8Array(Buffer.from(value, "latin1"));
+    });
+    const ctx: Record<string, unknown> = {};
+    for (const key of new Set([...p.ctx, ...this.#state.ctxKeys])) {
+      if (this.#state.ctx[key] !== undefined) ctx[key] = carry(this.#state.ctx[key]);
+    }
+    return { vars, ctx };
+  }
+
+  #apply(phase: Phase, changes: Changes): Ending | undefined {
+    return apply(this.#state, changes ?? [], {
+      chunk: (bytes) => (this.#chunk = bytes),
+      keep: () => (this.#state.kept = true),
+      passed: (plugin, text) => {
+        this.#setting.fail({ plugin, phase, status: 0, text });
+      },
+    });
+  }
+
+  async #resume(
+    phase: Phase,
+    { run, asked }: Ending & { kind: "ask" },
+    deadline: number,
+  ): Promise<Changes> {
+    const { calls, dicts, locations } = this.#setting;
+    this.#state.kept = true;
+    const replies = await answerAll(
+      {
+        state: this.#state,
+        dicts,
+        locations,
+        failTest: (error) => (this.#testFailure ??= { error }),
+      },
+      asked,
+    );
+    return calls.run(phase, Math.max(1, deadline - Date.now()), (caller) =>
+      calls.engine.resume(run, replies, caller),
+    );
+  }
+
+  async #finish(phase: Phase, ending: Exclude<Ending, { kind: "ask" }>): Promise<Outcome> {
+    if (ending.kind === "failed") {
+      const { plugin, status, text } = ending;
+      this.#setting.fail({ plugin, phase, status, text });
+      return this.#refuse(phase, status);
+    }
+    if (ending.kind === "exit") await this.#answer(ending.status, ending.body ?? EMPTY);
+    else await this.#stream(phase, ending);
+    return "over";
+  }
+
+  #failed(
+    phase: Phase,
+    { plugins }: PhaseDescription,
+    text: string,
+    status: number,
+  ): Promise<Outcome> {
+    this.#setting.fail({ plugin: plugins, phase, status, text });
+    return this.#refuse(phase, status);
+  }
+
+  /** Does what a policy's status says. */
+  async #refuse(phase: Phase, status: number): Promise<Outcome> {
+    if (status === 0) {
+      return PhaseNumber[phase] <= PhaseNumber.content ? "go on" : "over";
+    }
+    if (PhaseNumber[phase] > PhaseNumber.content) {
+      this.#cut = true;
+      return "over";
+    }
+    this.#state.setResponseField("Content-Type", ["application/problem+json"]);
+    this.#state.setResponseField("Content-Encoding", []);
+    const problem = {
+      type: "about:blank",
+      title: TITLES[status] ?? "Error",
+      status,
+      request_id: this.#state.requestId,
+    };
+    await this.#answer(status, new TextEncoder().encode(JSON.stringify(problem)));
+    return "over";
+  }
+
+  // Answers -----------------------------------------------------------------------------------
+
+  async #answer(status: number, body: Uint8Array): Promise<void> {
+    this.#state.status = status;
+    if (status !== 204 && status !== 304) {
+      this.#state.setResponseField("Content-Length", [String(body.length)]);
+    }
+    await this.#send([body]);
+  }
+
+  async #stream(phase: Phase, stream: Ending & { kind: "stream" }): Promise<void> {
+    const { calls } = this.#setting;
+    const { id, status, chunk } = stream;
+    this.#state.status = status;
+    this.#state.kept = true;
+    const pieces = async function* (): AsyncGenerator<Uint8Array> {
+      yield chunk;
+      for (;;) {
+        const piece = await calls.run<Uint8Array | null>(phase, undefined, (caller) =>
+          calls.engine.pull(id, caller),
+        );
+        if (piece === null) return;
+        yield piece;
+      }
+    };
+    try {
+      await this.#send(pieces());
+    } catch (error) {
+      this.#cut = true;
+      if (calls.gone !== undefined) return;
+      const { plugins } = this.#described(phase)!;
+      const text = `the answer's stream broke off: ${messageOf(error)}`;
+      this.#setting.fail({ plugin: plugins, phase, status: 0, text });
+    }
+  }
+
+  async #proxy(): Promise<void> {
+    const { method, uri, fields, body } = this.#state.proxied();
+    this.#upstreamRequest = makeUpstreamRequest(method, uri, fields, body);
+    const answer = await askUpstream(this.#setting.upstream, this.#upstreamRequest);
+    const replaced = ["content-type", "content-length"].filter(
+      (name) => valueOf(answer.fields, name) !== undefined,
+    );
+    const own = filterFields(this.#state.responseFields, (lower) => !replaced.includes(lower));
+    this.#state.status = answer.status;
+    this.#state.responseFields = [...own, ...answer.fields];
+    await this.#send(answer.pieces);
+  }
+
+  // The way out -------------------------------------------------------------------------------
+
+  async #send(pieces: Iterable<Uint8Array> | AsyncIterable<Uint8Array>): Promise<void> {
+    if (!(await this.#sendHeader())) return;
+    const { status, method } = this.#state;
+    // nginx's header_only: no body, and no body filter.
+    if (method === "HEAD" || status === 204 || status === 304) return;
+    for await (const piece of pieces) {
+      if (!(await this.#filter(piece, false))) return;
+    }
+    await this.#filter(EMPTY, true);
+  }
+
+  /** @returns whether there is a response to go on with. */
+  async #sendHeader(): Promise<boolean> {
+    const state = this.#state;
+    if (valueOf(state.responseFields, "content-type") === undefined && !this.#upstreamRequest) {
+      state.setResponseField("Content-Type", [this.#setting.defaultType]);
+    }
+    await this.#cross("headerFilter", 0, null);
+    if (this.#over) return false;
+    if (this.#described("bodyFilter") !== undefined) state.setResponseField("Content-Length", []);
+    if (state.status === 204) {
+      state.responseFields = filterFields(
+        state.responseFields,
+        (lower) => lower !== "content-type" && lower !== "content-length",
+      );
+    }
+    this.#headerSent = true;
+    this.#setting.onHeader();
+    return true;
+  }
+
+  /** @returns whether to go on. */
+  async #filter(chunk: Uint8Array, last: boolean): Promise<boolean> {
+    const p = this.#described("bodyFilter");
+    const { pipe } = this.#setting;
+    if (p === undefined || this.#bodyOff || (chunk.length === 0 && !last)) return pipe.write(chunk);
+    this.#chunk = chunk;
+    if (p.buffer_bytes !== null && !(await this.#collect(p, last, p.buffer_bytes))) {
+      return !this.#over && pipe.write(this.#chunk);
+    }
+    const flags = (last ? HeadFlag.last : 0) | (this.#bodyStarted ? HeadFlag.continues : 0);
+    this.#bodyStarted = true;
+    const outcome = await this.#cross("bodyFilter", flags, this.#chunk.slice());
+    // A filter that misses a piece makes no sense of the rest.
+    if (outcome === "over") this.#bodyOff = true;
+    return !this.#over && pipe.write(this.#chunk);
+  }
+
+  /** Collects what bufferResponse wants. @returns whether #chunk is the whole to filter. */
+  async #collect(p: PhaseDescription, last: boolean, most: number): Promise<boolean> {
+    this.#collected.push(this.#chunk);
+    const whole = new Uint8Array(Buffer.concat(this.#collected));
+    if (whole.length > most) {
+      this.#bodyOff = true;
+      this.#chunk = whole;
+      const text = `message too large: the response's body has more than ${most} bytes`;
+      await this.#failed("bodyFilter", p, text, p.on_error);
+      return false;
+    }
+    this.#chunk = last ? whole : EMPTY;
+    return last;
+  }
+
+  // The end -----------------------------------------------------------------------------------
+
+  async #log(): Promise<void> {
+    const p = this.#described("log");
+    if (p === undefined) return;
+    const { calls, token } = this.#setting;
+    calls.count("log");
+    const { vars, ctx } = this.#needs(p, 0);
+    await calls.engine.log([[this.#state.head(PhaseNumber.log, token, 0), vars, ctx]]);
+  }
+
+  #result(): TestResult {
+    const { pipe, calls, log, errors } = this.#setting;
+    const body = new Uint8Array(Buffer.concat(pipe.pieces));
+    const headers = this.fields();
+    const text = (): string => new TextDecoder().decode(body);
+    const json = <T>(): T => JSON.parse(text()) as T;
+    const isProblem = headers.get("content-type") === "application/problem+json";
+    const vars = Object.keys(this.#vars).map((name) => {
+      const value = this.#state.variable(name);
+      return [name, value && Buffer.from(value, "latin1").toString("utf8")];
+    });
+    return {
+      response: {
+        status: this.status,
+        headers,
+        body,
+        chunks: pipe.pieces,
+        cut: this.#cut,
+        problem: isProblem && body.length > 0 ? json() : undefined,
+        text,
+        json,
+      },
+      upstreamRequest: this.#upstreamRequest,
+      upstreamAddress: this.#state.upstreamAddress,
+      ctx: this.#state.ctx,
+      vars: Object.fromEntries(vars) as TestResult["vars"],
+      log,
+      errors,
+      crossings: { ...calls.counts },
+    };
+  }
+}

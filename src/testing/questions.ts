@@ -1,0 +1,125 @@
+/** Answers what plugins ask of nginx: the counterpart of lua/resty/ts/http/questions.lua. */
+import { fromWire } from "../http/changes.js";
+import { METHODS } from "./apply.js";
+import type { Dict } from "./dict.js";
+import { filterFields, setField } from "./fields.js";
+import type { RequestState } from "./request-state.js";
+import type { Upstream } from "./types.js";
+import { askUpstream, collect, makeUpstreamRequest } from "./upstream.js";
+
+type Wire = string | Uint8Array;
+type Reply = readonly [ok: boolean, ...values: unknown[]];
+
+export interface Answerer {
+  readonly state: RequestState;
+  readonly dicts: ReadonlyMap<string, Dict>;
+  readonly locations: Readonly<Record<string, Upstream>>;
+  /** What a location threw: it fails the test. */
+  failTest(error: unknown): void;
+}
+
+function variable({ state }: Answerer, name: Wire): unknown[] {
+  const value = state.variable(fromWire(name));
+  return [value === undefined ? null : new Uint8Array(Buffer.from(value, "latin1"))];
+}
+
+function shared({ dicts }: Answerer, [name, method, key, ...args]: unknown[]): unknown[] {
+  const dict = dicts.get(String(name));
+  if (dict === undefined) {
+    throw new Error(
+      `there is no shared dictionary ${String(name)}: declare it with lua_shared_dict ` +
+        `${String(name)} in nginx's http block (in a test: shared: ["${String(name)}"])`,
+    );
+  }
+  return dict.call(String(method), key, args);
+}
+
+function locationOf({ locations }: Answerer, path: string): Upstream {
+  const [found] = Object.keys(locations)
+    .filter((prefix) => path.startsWith(prefix))
+    .sort((a, b) => b.length - a.length);
+  if (found === undefined) {
+    const known = Object.keys(locations).join(", ") || "none";
+    throw new Error(
+      `there is no location for the subrequest to ${path}: locations: { "${path}": … } is where ` +
+        `a test gives it one (there are: ${known})`,
+    );
+  }
+  return locations[found]!;
+}
+
+async function subrequest(
+  answerer: Answerer,
+  uri: Wire,
+  options: Readonly<Record<"method" | "args" | "body", Wire | undefined>>,
+): Promise<unknown[]> {
+  const { state } = answerer;
+  const method = options.method === undefined ? "GET" : fromWire(options.method);
+  if (!METHODS.has(method)) throw new Error(`nginx does not know the method ${method}`);
+  const [path = "", own] = fromWire(uri).split(/\?(.*)/s, 2);
+  const location = locationOf(answerer, path);
+  const given = options.args === undefined ? undefined : fromWire(options.args);
+  const args = [own, given].filter((text) => text !== undefined && text !== "").join("&");
+  // The request's own body goes along with these two alone.
+  const forwarded = method === "POST" || method === "PUT" ? state.body : new Uint8Array(0);
+  const body = options.body === undefined ? forwarded : Buffer.from(options.body);
+  const fields = filterFields(
+    state.proxied().fields,
+    (lower) => lower !== "content-length" && lower !== "transfer-encoding",
+  );
+  if (body.length > 0) setField(fields, "Content-Length", [String(body.length)]);
+  const request = makeUpstreamRequest(
+    method,
+    args === "" ? path : `${path}?${args}`,
+    fields,
+    new Uint8Array(body),
+  );
+  let answer;
+  try {
+    answer = await askUpstream(location, request);
+  } catch (error) {
+    answerer.failTest(error);
+    throw error;
+  }
+  const headers: Record<string, string> = {};
+  for (let i = 0; i < answer.fields.length; i += 2) {
+    const name = answer.fields[i]!.toLowerCase();
+    const value = Buffer.from(answer.fields[i + 1]!, "latin1").toString("utf8");
+    headers[name] = name in headers ? `${headers[name]!}, ${value}` : value;
+  }
+  const received = method === "HEAD" ? new Uint8Array(0) : await collect(answer.pieces);
+  return [answer.status, headers, received];
+}
+
+async function reply(answerer: Answerer, [kind, ...words]: readonly unknown[]): Promise<Reply> {
+  try {
+    switch (kind) {
+      case "var":
+        return [true, ...variable(answerer, words[0] as Wire)];
+      case "body":
+        return [true, ...answerer.state.bodyReply()];
+      case "shared":
+        return [true, ...shared(answerer, words)];
+      case "subrequest": {
+        const [uri, options] = words as Parameters<typeof subrequest> extends [unknown, ...infer A]
+          ? A
+          : never;
+        return [true, ...(await subrequest(answerer, uri, options))];
+      }
+      default:
+        return [false, `there is no question ${String(kind)}`];
+    }
+  } catch (error) {
+    return [false, error instanceof Error ? error.message : String(error)];
+  }
+}
+
+/** The replies, one after the other, as in nginx. */
+export async function answerAll(
+  answerer: Answerer,
+  asked: readonly (readonly unknown[])[],
+): Promise<Reply[]> {
+  const replies: Reply[] = [];
+  for (const question of asked) replies.push(await reply(answerer, question));
+  return replies;
+}

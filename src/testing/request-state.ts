@@ -1,0 +1,287 @@
+/**
+ * A request as nginx has it while plugins run: what the snapshot is made of and what changes change.
+ * Texts are byte strings.
+ *
+ * Invariant: `body` is what the upstream would get now.
+ */
+import { randomBytes } from "node:crypto";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { encodeHead, type FlatFields, HeadFlag } from "../http/head.js";
+import { filterFields, flatten, setField, valueOf, valuesOf } from "./fields.js";
+import { byteString, escapePath, parseTarget } from "./target.js";
+import type { TestRequest } from "./types.js";
+
+const EMPTY = new Uint8Array(0);
+/** What ngx_http_proxy_module does not pass on. */
+const NOT_PROXIED = new Set([
+  "connection",
+  "expect",
+  "keep-alive",
+  "te",
+  "transfer-encoding",
+  "upgrade",
+]);
+/** Of the connection: Lua leaves them out of the response's fields. */
+const OF_THE_CONNECTION = new Set(["connection", "transfer-encoding"]);
+const VERSIONS = { "1.0": 10, "1.1": 11, "2.0": 20, "3.0": 30 } as const;
+
+interface Received {
+  readonly bytes: Uint8Array;
+  readonly type: string | undefined;
+}
+
+async function receive({ body, json }: TestRequest): Promise<Received | undefined> {
+  if (json !== undefined) {
+    if (body !== undefined) throw new TypeError("a request has a body or json, not both");
+    const bytes = new TextEncoder().encode(JSON.stringify(json));
+    return { bytes, type: "application/json" };
+  }
+  if (body === undefined) return undefined;
+  if (typeof body === "string") return { bytes: new TextEncoder().encode(body), type: undefined };
+  if (body instanceof Uint8Array) return { bytes: body.slice(), type: undefined };
+  const made = new Response(body);
+  const type = made.headers.get("content-type") ?? undefined;
+  return { bytes: new Uint8Array(await made.arrayBuffer()), type };
+}
+
+export class RequestState {
+  readonly id: number;
+  readonly requestId = randomBytes(16).toString("hex");
+  readonly scheme: "http" | "https";
+  readonly httpVersion: keyof typeof VERSIONS;
+  readonly remoteAddress: string;
+  readonly requestUri: string;
+  readonly ctx: Record<string, unknown>;
+  /** Keys of ctx that TypeScript has set. */
+  readonly ctxKeys = new Set<string>();
+  readonly vars: Map<string, string | undefined>;
+  method: string;
+  uri: string;
+  args: string | undefined;
+  readonly requestFields: FlatFields;
+  body: Uint8Array;
+  status = 0;
+  responseFields: FlatFields = [];
+  upstreamAddress: { host: string; port: number | null } | undefined = undefined;
+  /** The host keeps something for it. */
+  kept = false;
+  /** The target goes to the upstream as the client spelled it. */
+  #asReceived = true;
+  #inFile: boolean;
+  #folder: string | undefined;
+
+  static async make(
+    id: number,
+    request: TestRequest,
+    vars: Readonly<Record<string, string>>,
+    bufferSize: number,
+  ): Promise<RequestState> {
+    return new RequestState(id, request, await receive(request), vars, bufferSize);
+  }
+
+  private constructor(
+    id: number,
+    request: TestRequest,
+    received: Received | undefined,
+    vars: Readonly<Record<string, string>>,
+    bufferSize: number,
+  ) {
+    const target = parseTarget(request.url ?? "/");
+    const fields = flatten(request.headers);
+    if (valueOf(fields, "host") === undefined) fields.unshift("Host", target.host ?? "localhost");
+    if (received !== undefined) {
+      const { type, bytes } = received;
+      if (type !== undefined && valueOf(fields, "content-type") === undefined) {
+        fields.push("Content-Type", type);
+      }
+      if (!["content-length", "transfer-encoding"].some((name) => valueOf(fields, name))) {
+        fields.push("Content-Length", String(bytes.length));
+      }
+    }
+    this.id = id;
+    this.scheme = target.scheme;
+    this.httpVersion = request.httpVersion ?? "1.1";
+    this.remoteAddress = request.remoteAddress ?? "127.0.0.1";
+    this.requestUri = target.requestUri;
+    this.uri = target.uri;
+    this.args = target.args;
+    this.method = request.method ?? (received === undefined ? "GET" : "POST");
+    // ignore_invalid_headers on, underscores_in_headers off.
+    this.requestFields = filterFields(fields, (lower) => /^[a-z0-9-]+$/.test(lower));
+    this.body = received?.bytes ?? EMPTY;
+    this.#inFile = this.body.length > bufferSize;
+    this.ctx = { ...request.ctx };
+    this.vars = new Map(
+      Object.entries(vars).map(([name, value]) => [name.toLowerCase(), byteString(value)]),
+    );
+  }
+
+  // What plugins are told ---------------------------------------------------------------------
+
+  head(phase: number, token: number, flags: number): Uint8Array {
+    if ((flags & HeadFlag.continues) !== 0) {
+      const empty = { method: "", requestUri: "", uri: "", remoteAddress: "", requestFields: [] };
+      return encodeHead({ phase, flags, token, requestId: this.id, args: "", ...empty });
+    }
+    return encodeHead({
+      phase,
+      httpVersion: VERSIONS[this.httpVersion],
+      flags: flags | (this.scheme === "https" ? HeadFlag.https : 0),
+      token,
+      requestId: this.id,
+      status: this.status,
+      method: this.method,
+      requestUri: this.requestUri,
+      uri: this.uri,
+      args: this.args,
+      remoteAddress: this.remoteAddress,
+      requestFields: this.requestFields,
+      responseFields: phase < 4 ? [] : this.#shownResponseFields(),
+    });
+  }
+
+  #shownResponseFields(): FlatFields {
+    const fields = filterFields(this.responseFields, (lower) => !OF_THE_CONNECTION.has(lower));
+    for (let i = 0; i < fields.length; i += 2) {
+      if (/^content-(type|length)$/i.test(fields[i]!)) fields[i] = fields[i]!.toLowerCase();
+    }
+    return fields;
+  }
+
+  /** A variable's value; undefined: it has none. */
+  variable(name: string): string | undefined {
+    const lower = name.toLowerCase();
+    if (this.vars.has(lower)) return this.vars.get(lower);
+    return this.#builtin(lower);
+  }
+
+  #builtin(name: string): string | undefined {
+    const [, kind, rest = ""] = /^(arg|http|cookie|sent_http)_(.+)$/.exec(name) ?? [];
+    switch (kind) {
+      case "arg":
+        return new RegExp(`(?:^|&)${rest}=([^&]*)`, "i").exec(this.args ?? "")?.[1];
+      case "http":
+        return joined(valuesOf(this.requestFields, rest.replaceAll("_", "-")), rest);
+      case "cookie":
+        return new RegExp(`(?:^|; *)${rest}=([^;]*)`, "i").exec(
+          joined(valuesOf(this.requestFields, "cookie"), "cookie") ?? "",
+        )?.[1];
+      case "sent_http":
+        return joined(valuesOf(this.responseFields, rest.replaceAll("_", "-")), rest);
+      default:
+    }
+    switch (name) {
+      case "args":
+      case "query_string":
+        return this.args;
+      case "is_args":
+        return this.args ? "?" : "";
+      case "content_length":
+      case "content_type":
+        return valueOf(this.requestFields, name.replace("_", "-"));
+      case "document_uri":
+      case "uri":
+        return this.uri;
+      case "host":
+        return valueOf(this.requestFields, "host")?.toLowerCase().replace(/:\d*$/, "");
+      case "https":
+        return this.scheme === "https" ? "on" : "";
+      case "remote_addr":
+        return this.remoteAddress;
+      case "request_id":
+        return this.requestId;
+      case "request_method":
+        return this.method;
+      case "request_uri":
+        return this.requestUri;
+      case "scheme":
+        return this.scheme;
+      case "server_protocol":
+        return `HTTP/${this.httpVersion}`;
+      case "status":
+        return this.status === 0 ? "000" : String(this.status).padStart(3, "0");
+      default:
+        return undefined;
+    }
+  }
+
+  /** ngx.req.get_body_data and get_body_file, as the reply's values. */
+  bodyReply(): [Uint8Array] | [null, string] {
+    if (!this.#inFile) return [this.body.slice()];
+    if (this.#folder === undefined) {
+      this.#folder = mkdtempSync(path.join(tmpdir(), "resty-ts-"));
+      writeFileSync(path.join(this.#folder, "body"), this.body);
+    }
+    return [null, path.join(this.#folder, "body")];
+  }
+
+  // What plugins change -----------------------------------------------------------------------
+
+  setRequestField(name: string, values: readonly string[]): void {
+    setField(this.requestFields, name, values);
+  }
+
+  setResponseField(name: string, values: readonly string[]): void {
+    // These two nginx has once: the last value counts.
+    const single = /^content-(type|length)$/i.test(name);
+    setField(this.responseFields, name, single ? values.slice(-1) : values);
+  }
+
+  setUri(uri: string, args: string): void {
+    this.uri = uri;
+    this.args = args;
+    this.#asReceived = false;
+  }
+
+  setBody(body: Uint8Array): void {
+    this.body = body.slice();
+    this.#inFile = false;
+    this.setRequestField("Content-Length", [String(body.length)]);
+  }
+
+  setVariable(name: string, value: string | undefined): void {
+    const lower = name.toLowerCase();
+    if (lower === "args" && !this.vars.has(lower)) {
+      this.args = value;
+      this.#asReceived = false;
+      return;
+    }
+    if (this.vars.has(lower)) {
+      this.vars.set(lower, value);
+      return;
+    }
+    const known = this.#builtin(lower) !== undefined;
+    throw new Error(
+      known
+        ? `variable "${name}" not changeable`
+        : `variable "${name}" not found for writing; maybe it is a built-in variable that is not ` +
+            `changeable or you forgot to use "set $${name} '';" in the config file to define it ` +
+            `first (in a test: vars: { ${name}: "" })`,
+    );
+  }
+
+  // What goes on ------------------------------------------------------------------------------
+
+  /** What the upstream gets of it. */
+  proxied(): { method: string; uri: string; fields: FlatFields; body: Uint8Array } {
+    const args = this.args ? `?${this.args}` : "";
+    return {
+      method: this.method,
+      uri: this.#asReceived ? this.requestUri : escapePath(this.uri) + args,
+      fields: filterFields(this.requestFields, (lower) => !NOT_PROXIED.has(lower)),
+      body: this.body.slice(),
+    };
+  }
+
+  dispose(): void {
+    if (this.#folder !== undefined) rmSync(this.#folder, { recursive: true, force: true });
+    this.#folder = undefined;
+  }
+}
+
+/** Several fields of one name as nginx's variables have them. */
+function joined(values: readonly string[], name: string): string | undefined {
+  return values.length === 0 ? undefined : values.join(name === "cookie" ? "; " : ", ");
+}
