@@ -3,15 +3,18 @@
  * of its JSON.
  *
  *     location /api {
- *       header_filter_by_lua_block { require("resty.ts.http").header_filter("response-rewrite", {
+ *       access_by_lua_block        { require("resty.ts.http").access("response-rewrite", {
  *                                      status = { ["404"] = 200 }, remove = { "server" },
  *                                      json = { { path = "/user/password", remove = true } } }) }
+ *       header_filter_by_lua_block { require("resty.ts.http").header_filter("response-rewrite") }
  *       body_filter_by_lua_block   { require("resty.ts.http").body_filter("response-rewrite") }
  *       proxy_set_header Accept-Encoding "";   # a compressed body is passed as it is
  *       proxy_pass http://backend;
  *     }
  *
- * The body is collected up to 1 MiB; a longer one goes by as it is, and the error log says so.
+ * There is nothing to do in access but to be ready: it waits until the configuration is loaded, which
+ * the filters cannot. The body is collected up to 1 MiB; a longer one goes by as it is, and the error
+ * log says so.
  */
 import { definePlugin, Type, type HeaderFields, type Static } from "resty-ts";
 
