@@ -229,7 +229,10 @@ export class RequestImpl implements HttpRequestWithBody {
       ? original
       : original.replace(/^[a-z][a-z0-9+.-]*:\/\/[^/?]*/i, "");
     const raw = target.split(/[?#]/, 1)[0]!;
-    const path = raw === uri || normalized(raw) === uri ? raw : escapePath(uri);
+    const unchanged = raw === uri || normalized(raw) === uri;
+    // A "?" with nothing behind it is nothing to nginx.
+    if (unchanged && args === undefined && target === `${raw}?`) return target;
+    const path = unchanged ? raw : escapePath(uri);
     return args === undefined ? path : `${path}?${args}`;
   }
 

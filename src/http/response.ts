@@ -65,6 +65,8 @@ export class ResponseImpl implements HttpResponse {
   }
 }
 
+const EMPTY = new Uint8Array(0);
+
 /** A body that is still being made. */
 export interface BodyRest {
   readonly reader: ReadableStreamDefaultReader<Uint8Array>;
@@ -104,6 +106,14 @@ function turn(): Promise<undefined> {
   return new Promise((resolve) => setImmediate(resolve, undefined));
 }
 
+function checkDeclared(declared: string | undefined, length: number): void {
+  if (declared === undefined || Number(declared) === length) return;
+  throw new RestyTsError(
+    "bad_response",
+    `content-length says ${declared}, and the body has ${length} bytes: leave it to nginx`,
+  );
+}
+
 /**
  * Takes a Response apart: a body that is there already comes as a whole, any other as a rest.
  *
@@ -126,29 +136,22 @@ export async function takeApart(response: Response): Promise<AnswerParts> {
   if (response.body === null) return { status, fields, body: null, rest: undefined };
 
   const reader = (response.body as ReadableStream<Uint8Array>).getReader();
-  const parts: Uint8Array[] = [];
-  let length = 0;
-  for (;;) {
+  // A body that was given as a whole is one chunk and the end.
+  let body: Uint8Array | null = null;
+  for (let i = 0; i < 2; i++) {
     const next = reader.read();
     next.catch(() => undefined); // whoever awaits it is told
-    const first = await Promise.race([next, turn()]);
-    if (first === undefined || (length > 65_536 && !first.done)) {
-      if (first?.value !== undefined) parts.push(chunkBytes(first.value));
-      const pending = first === undefined ? next : reader.read();
-      pending.catch(() => undefined);
-      const body = parts.length === 0 ? null : Buffer.concat(parts);
-      return { status, fields, body, rest: { reader, next: pending } };
+    const result = await Promise.race([next, turn()]);
+    if (result === undefined) return { status, fields, body, rest: { reader, next } };
+    if (result.done) {
+      checkBodyAllowed(status, body?.length ?? 0);
+      checkDeclared(declared, body?.length ?? 0);
+      return { status, fields, body: body ?? EMPTY, rest: undefined };
     }
-    if (first.done) break;
-    parts.push(chunkBytes(first.value));
-    length += parts.at(-1)!.length;
+    if (body !== null) {
+      return { status, fields, body, rest: { reader, next: Promise.resolve(result) } };
+    }
+    body = chunkBytes(result.value);
   }
-  checkBodyAllowed(status, length);
-  if (declared !== undefined && Number(declared) !== length) {
-    throw new RestyTsError(
-      "bad_response",
-      `content-length says ${declared}, and the body has ${length} bytes: leave it to nginx`,
-    );
-  }
-  return { status, fields, body: Buffer.concat(parts, length), rest: undefined };
+  return { status, fields, body, rest: { reader, next: reader.read() } };
 }

@@ -10,7 +10,7 @@ import { type BodyRest, chunkBytes } from "./response.js";
 import type { Run } from "./run.js";
 
 /** What one pull brings at most when more is there already. */
-const MAX_PULL_BYTES = 65_536;
+const MAX_PULL_BYTES = 16_384;
 /** So many turns a source that is ready may take to say so. */
 const TURNS = 4;
 
