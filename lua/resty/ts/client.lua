@@ -89,7 +89,7 @@ function _M.new(lib, options, log)
         modules = 0,
         functions = 0,
         stats = { calls = 0, notifications = 0, completed = 0, failed = 0, timeouts = 0,
-                  abandoned = 0, refused = 0 },
+                  abandoned = 0, refused = 0, dropped_log_entries = 0 },
     }, mt)
     self.waiting = wait.new(self)
     return self

@@ -168,6 +168,44 @@ describe("configurations", () => {
       },
     ));
 
+  test("one that falls out while a request has it is set up again for it", () =>
+    withPlugins(
+      {
+        both: plugin(`
+          name: "both", ${ANY_CONF}
+          access() {},
+          headerFilter(ctx, { conf }) { ctx.response.headers.set("x-conf", String(conf.n)); }`),
+        other: plugin(`name: "other", ${ANY_CONF} access() {}`),
+      },
+      {
+        locations: {
+          "= /x": `
+            ${phase(
+              "access",
+              `http.access("both", { n = 0 })
+               for n = 1, 1005 do http.access("other", { n = n }) end`,
+            )}
+            ${phase("header_filter", `http.header_filter("both")`)} ${ok}`,
+        },
+      },
+      async (nginx) => {
+        assert.equal((await nginx.ask("/x")).headers["x-conf"], "0");
+        await until("a thousand are kept", async () => (await keptOf(nginx)).chains === 1000);
+      },
+    ));
+
+  test("requests that come while Node starts share one set-up", () =>
+    withPlugins(
+      { counted },
+      { locations: { "= /x": phase("access", `http.access("counted", { a = 1 })`) + ok } },
+      async (nginx) => {
+        const replies = await Promise.all(Array.from({ length: 30 }, () => nginx.ask("/x")));
+        for (const { status, headers } of replies) {
+          assert.deepEqual([status, headers["x-setups"]], [200, "1"]);
+        }
+      },
+    ));
+
   test("chain:close() tears down; the chain cannot be used then", () =>
     withPlugins(
       { counted },

@@ -40,7 +40,7 @@ local filled, entries = ARRAY_BYTES, 0
 -- Full ones that found no room: { text, entries }.
 local waiting = {}
 local waiting_entries = 0
-local dropped = 0       -- since the last line about it
+local dropped, dropped_why = 0, nil -- since the last line about it
 local told_at = 0       -- ngx.now() of that line
 local ended = nil       -- ids that found no room
 local released = setmetatable({}, values.array_mt)
@@ -53,14 +53,22 @@ local watching = false  -- the worker's exit
 local flush, schedule
 
 
-local function drop(count, why)
-    dropped = dropped + count
+-- Tells of dropped entries, once a second at most.
+local function tell_dropped()
     local now = ngx.now()
-    if now - told_at >= 1 then
+    if dropped > 0 and now - told_at >= 1 then
         ngx.log(ngx.ERR, "resty.ts: ", dropped, " entries for the plugins' log handlers were ",
-                "dropped: ", why)
+                "dropped: ", dropped_why)
         dropped, told_at = 0, now
     end
+end
+
+
+local function drop(client, count, why)
+    client.stats.dropped_log_entries = client.stats.dropped_log_entries + count
+    dropped, dropped_why = dropped + count, why
+    tell_dropped()
+    schedule()
 end
 
 _M.drop = drop
@@ -100,7 +108,7 @@ local function send_batch(client)
     local sent = #waiting == 0 and send_packed(client, batch, filled)
     if not sent then
         if waiting_entries + entries > MOST_WAITING then
-            drop(entries, "the runtime takes no more")
+            drop(client, entries, "the runtime takes no more")
         else
             waiting[#waiting + 1] = { ffi_str(batch, filled), entries }
             waiting_entries = waiting_entries + entries
@@ -117,7 +125,7 @@ local function send_large(client, buffer, bytes)
     write_array_head(whole, 1)
     ffi_copy(whole + ARRAY_BYTES, buffer, bytes)
     if not send_packed(client, whole, bytes + ARRAY_BYTES) then
-        drop(1, "the runtime takes no more")
+        drop(client, 1, "the runtime takes no more")
     end
     buffers.give(whole, size)
 end
@@ -193,7 +201,7 @@ function flush()
     if client.why then
         -- The environment is gone, and with it all that it kept.
         if waiting_entries + entries > 0 then
-            drop(waiting_entries + entries, "the runtime is gone")
+            drop(client, waiting_entries + entries, "the runtime is gone")
         end
         waiting, waiting_entries, filled, entries = {}, 0, ARRAY_BYTES, 0
         released = setmetatable({}, values.array_mt)
@@ -209,11 +217,13 @@ end
 
 local function needed()
     return entries > 0 or waiting_entries > 0 or request.open > 0 or ended or #released > 0
+           or dropped > 0
 end
 
 
 local function on_timer(premature)
     scheduled = false
+    tell_dropped()
     flush()
     if not premature and needed() then
         schedule()

@@ -263,7 +263,7 @@ local function run_log(phase, chain)
         return
     end
     if client.why then
-        outbox.drop(1, "the runtime is gone")
+        outbox.drop(client, 1, "the runtime is gone")
         return
     end
     local state = request.get()
