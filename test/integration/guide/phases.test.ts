@@ -1,0 +1,295 @@
+/** docs/phases.md, held against an nginx: each cell of its tables is tried. */
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { dirname, join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { Chain } from "../../../src/http/chain.ts";
+import { definePlugin } from "../../../src/sdk/index.ts";
+import type { Reply } from "../../support/clients.js";
+import { until } from "../../support/deadline.js";
+import { Nginx } from "../../support/nginx.js";
+import { plainContent } from "../../support/nginx-config.js";
+import { readDoc, tableBelow } from "./markdown.js";
+
+const text = readDoc("phases.md");
+const plain = (cell = ""): string => cell.replaceAll("`", "");
+
+const [, ...names] = tableBelow(text, "## Names elsewhere");
+const phases = names.map(([phase]) => plain(phase));
+/** rewrite: "rewrite_by_lua", … */
+const directives = new Map(
+  names.map(([phase, nginx]) => [plain(phase), plain(nginx).slice(0, -1)]),
+);
+const luaName = (phase: string): string => (directives.get(phase) ?? "").replace("_by_lua", "");
+
+// What Lua logs of a phase that failed, and the host of what nobody waits for.
+const FAILED = /\[error\].*resty\.ts: probe(?:,| \w+ failed:) /g;
+const HERE = dirname(fileURLToPath(import.meta.url));
+
+interface Echo {
+  method: string;
+  url: string;
+  body: string;
+}
+
+/** The server behind nginx; answers with what it was asked, in several pieces. */
+function startUpstream(): Promise<Server> {
+  const server = createServer((request, response) => {
+    const body: Buffer[] = [];
+    request.on("data", (piece: Buffer) => body.push(piece));
+    request.on("end", () => {
+      const { method, url } = request;
+      response.write(JSON.stringify({ method, url, body: Buffer.concat(body).toString() }));
+      response.end("\n".repeat(20_000));
+    });
+  });
+  return new Promise((resolve) => {
+    server.listen(0, "127.0.0.1", () => resolve(server));
+  });
+}
+
+const inPhase = (phase: string, code = ""): string =>
+  `${directives.get(phase) ?? ""}_block {
+    ngx.ctx.set_by_lua = "lua"
+    require("resty.ts.http").${luaName(phase)}("probe")
+    ${code}
+  }`;
+
+/** What Lua code that runs after the plugin sees of the request. */
+const SEEN_BY_LUA = `
+  ngx.header["X-Lua-Request"] = ngx.req.get_method() .. " " .. ngx.var.uri .. " "
+      .. tostring(ngx.var.args) .. " " .. tostring(ngx.req.get_headers()["x-field"])
+  ngx.header["X-Lua-Var"] = ngx.var.probe_var
+  ngx.header["X-Lua-Ctx"] = ngx.ctx.set_by_ts`;
+
+/** Counts what nginx hands to its body filters, where TypeScript gets a call for it. */
+const COUNT_PIECES = `
+  if ngx.arg[1] ~= "" or ngx.arg[2] then ngx.shared.kept:incr("pieces", 1, 0) end`;
+
+const filters = [inPhase("headerFilter", SEEN_BY_LUA), inPhase("bodyFilter"), inPhase("log")].join(
+  "\n",
+);
+
+describe("docs/phases.md", () => {
+  let nginx: Nginx;
+  let upstream: Server;
+  let marks = 0;
+
+  before(async () => {
+    upstream = await startUpstream();
+    const pass = `proxy_pass http://127.0.0.1:${(upstream.address() as AddressInfo).port};`;
+    const only = Object.fromEntries(
+      phases.map((phase) => [
+        `= /only/${phase}`,
+        phase === "content"
+          ? inPhase(phase)
+          : phase === "bodyFilter"
+            ? `body_filter_by_lua_block { ${COUNT_PIECES}
+                 require("resty.ts.http").body_filter("probe") } ${pass}`
+            : `${inPhase(phase)} ${pass}`,
+      ]),
+    );
+    nginx = await Nginx.start({
+      files: { "plugins/probe.ts": readFileSync(join(HERE, "plugins/probe.ts"), "utf8") },
+      // A busy machine must not make the filters late.
+      initWorker: `
+        local prefix = ngx.config.prefix()
+        assert(require("resty.ts").start {
+            plugins = prefix .. "plugins", runtime_dir = prefix .. "tmp", sync_timeout_ms = 10000,
+        })`,
+      server: `set $probe_var ""; location / { ${pass} }`,
+      locations: {
+        "= /probe": `${inPhase("rewrite")} ${inPhase("access")} ${filters} ${pass}`,
+        "= /probe/content": `rewrite ^ /probe break; ${inPhase("content")} ${filters}`,
+        ...only,
+        "= /sub": "return 200 sub;",
+        "= /wrong": plainContent(
+          `local results = {}
+           for _, name in ipairs { "rewrite", "access", "header_filter", "body_filter", "log" } do
+               results[name] = select(2, pcall(require("resty.ts.http")[name], "probe"))
+           end
+           ngx.print(require("cjson").encode(results))`,
+        ),
+        "= /_stats": plainContent(
+          `local ts = require "resty.ts"
+           local stats = ts.stats()
+           stats.pieces = ngx.shared.kept:get("pieces") or 0
+           ngx.print(require("cjson").encode(stats))`,
+        ),
+      },
+      allowLog: [new RegExp(FAILED.source)],
+    });
+  });
+
+  after(async () => {
+    try {
+      await nginx.stop();
+    } finally {
+      upstream.closeAllConnections();
+      upstream.close();
+    }
+  });
+
+  const ask = (path: string, phase: string, act: string): Promise<Reply> =>
+    nginx.ask(path, {
+      method: "POST",
+      body: "sent",
+      headers: { "x-phase": phase, "x-act": act, "x-mark": String(marks), cookie: "c=d%20e" },
+    });
+
+  const failures = (): number => nginx.errorLog().match(FAILED)?.length ?? 0;
+
+  /** Log handlers run later: when this has come, those of the requests before have run. */
+  async function barrier(): Promise<void> {
+    marks++;
+    await ask("/probe", "log", "barrier");
+    await nginx.waitForLog(new RegExp(`barrier ${marks}\\b`));
+  }
+
+  /** One row's thing in one phase: the answer, and whether it was refused. */
+  async function attempt(phase: string, row: string): Promise<{ reply: Reply; refused: boolean }> {
+    const earlier = failures();
+    const path = phase === "content" ? "/probe/content?a=1" : "/probe?a=1";
+    const reply = await ask(path, phase, row);
+    if (phase === "log") await barrier();
+    return { reply, refused: failures() > earlier };
+  }
+
+  /** What must be seen of a thing that was done, where it can be seen. */
+  const effects: Record<string, (reply: Reply, phase: string) => void> = {
+    "change the request: method, URI, fields"({ headers, text }, phase) {
+      assert.equal(headers["x-lua-request"], "PUT /changed/a b=2 set");
+      if (phase === "content") return;
+      const { method, url } = JSON.parse(text) as Echo;
+      assert.deepEqual([method, url], ["PUT", "/changed/a?b=2"]);
+    },
+    "replace the request's body"({ text }, phase) {
+      if (phase !== "content") assert.equal((JSON.parse(text) as Echo).body, "changed");
+    },
+    "answer with `ctx.exit`": ({ status, text }) => assert.deepEqual([status, text], [418, "exit"]),
+    "answer with a `Response`": ({ status, text }) =>
+      assert.deepEqual([status, text], [418, "response"]),
+    "set the response's status"({ status }, phase) {
+      assert.equal(status, phase === "headerFilter" ? 299 : 200);
+    },
+    "set the response's fields": ({ headers }) => assert.equal(headers["x-set"], "yes"),
+    "replace pieces of the response's body": ({ text }) => assert.match(text, /^(replaced)+$/),
+    "set variables, `ctx.var.set`": ({ headers }) => assert.equal(headers["x-lua-var"], "set"),
+    "read and set `ctx.ctx`"({ headers }, phase) {
+      if (phase !== "bodyFilter" && phase !== "log") assert.equal(headers["x-lua-ctx"], "ts");
+    },
+  };
+
+  const [columns = [], ...rows] = tableBelow(text, "## What is legal");
+
+  test("the table of what is legal has all phases", () => {
+    assert.deepEqual(columns.slice(1).map(plain), phases);
+    assert.deepEqual(phases, ["rewrite", "access", "content", "headerFilter", "bodyFilter", "log"]);
+  });
+
+  for (const [row = "", ...cells] of rows) {
+    test(`${row}: ${cells.join(", ")}`, async () => {
+      const found: string[] = [];
+      for (const phase of phases) {
+        const { reply, refused } = await attempt(phase, row);
+        found.push(refused ? "no" : "yes");
+        if (!refused) effects[row]?.(reply, phase);
+      }
+      assert.deepEqual(found, cells);
+    });
+  }
+
+  test("a phase of plugins is refused in a phase of nginx's that is not its own", async () => {
+    const results = await nginx.json<Record<string, string>>("/wrong");
+    for (const phase of phases) {
+      const name = luaName(phase);
+      if (phase !== "content")
+        assert.match(results[name] ?? "", /cannot be run in content_by_lua/, phase);
+    }
+  });
+
+  interface Counts {
+    calls: number;
+    notifications: number;
+    pieces: number;
+  }
+
+  /** What one request adds to the counters. */
+  async function costOf(path: string, phase: string, act: string): Promise<Counts> {
+    await ask(path, phase, act); // the first also configures
+    const earlier = await nginx.json<Counts>("/_stats");
+    await ask(path, phase, act);
+    const now = await nginx.json<Counts>("/_stats");
+    return {
+      calls: now.calls - earlier.calls,
+      notifications: now.notifications - earlier.notifications,
+      pieces: now.pieces - earlier.pieces,
+    };
+  }
+
+  const [, ...costs] = tableBelow(text, "## What it costs, and which way it waits");
+  for (const [name, calls = ""] of costs) {
+    const phase = plain(name);
+    test(`${phase} costs ${calls === "1" ? "one call" : `${calls} calls`}`, async () => {
+      const cost = await costOf(`/only/${phase}`, phase, "nothing");
+      if (calls === "1 a piece") assert.ok(cost.pieces > 1, "the answer came in one piece");
+      assert.equal(cost.calls, calls === "1 a piece" ? cost.pieces : Number(calls));
+    });
+  }
+
+  test("questions that are asked together are one more call, one by one they are one each", async () => {
+    assert.equal((await costOf("/only/access", "access", "questions together")).calls, 2);
+    assert.equal((await costOf("/only/access", "access", "questions one by one")).calls, 3);
+  });
+
+  test("log entries travel in batches of 64", async () => {
+    const earlier = await nginx.json<Counts>("/_stats");
+    await Promise.all(Array.from({ length: 128 }, () => ask("/only/log", "log", "nothing")));
+    const sent = await until("the entries are sent", async () => {
+      const { notifications } = await nginx.json<Counts>("/_stats");
+      return notifications - earlier.notifications || false;
+    });
+    assert.ok(sent < 64, `${sent} messages for 128 entries`);
+  });
+
+  describe("defaults of the policies", () => {
+    const [, ...defaults] = tableBelow(text, "## What happens when a handler fails");
+    const chain = new Chain([
+      {
+        instance: {
+          plugin: definePlugin({
+            name: "all",
+            rewrite() {},
+            access() {},
+            content: () => new Response(),
+            headerFilter() {},
+            bodyFilter() {},
+            log() {},
+          }),
+          name: "all",
+          conf: {},
+          log: { error() {}, warn() {}, notice() {}, info() {}, debug() {} },
+          state: undefined,
+        },
+        options: {},
+      },
+    ]).describe();
+
+    const shown = (status: number | undefined): string =>
+      status === 0 ? "open" : `closed: ${String(status)}`;
+
+    for (const [name, ...cells] of defaults) {
+      const phase = plain(name);
+      test(`${phase}: ${cells.join(", ")}`, async () => {
+        const { on_error, on_timeout, on_overload } = chain[luaName(phase)] ?? {};
+        assert.deepEqual([on_error, on_timeout, on_overload].map(shown), cells);
+        const { reply, refused } = await attempt(phase, "throw");
+        assert.ok(refused, "nothing is in the error log");
+        assert.equal(cells[0], reply.status === 200 ? "open" : `closed: ${reply.status}`);
+      });
+    }
+  });
+});
