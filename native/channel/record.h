@@ -23,6 +23,7 @@ enum {
     RTS_KIND_ERROR = 17,
     RTS_KIND_READY = 18,
     RTS_KIND_LOG = 19,
+    RTS_KIND_ASK = 20,
 };
 
 enum { RTS_FLAG_MORE = 1 };

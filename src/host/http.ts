@@ -9,22 +9,26 @@ import { Engine, type LogEntry, type Member } from "../http/engine.js";
 import type { Changes } from "../http/changes.js";
 import type { PhaseDescription } from "../http/chain.js";
 import type { Call } from "./call.js";
+import type { Channel } from "./channel.js";
 import { messageOf, stackOf } from "./describe.js";
 import type { Logger } from "./log.js";
 import type { Namespace } from "./modules.js";
 import type { PluginLoader } from "./plugins.js";
+import { Questions } from "./questions.js";
 
 export const HTTP_MODULE = "resty-ts:http";
 
 type Params<K extends keyof Engine> = Engine[K] extends (...args: infer A) => unknown ? A : never;
 
-export function httpModule(plugins: PluginLoader, logger: Logger): Namespace {
+export function httpModule(plugins: PluginLoader, logger: Logger, channel: Channel): Namespace {
+  const questions = new Questions(channel);
   const engine = new Engine({
     loadPlugin: (name) => plugins.load(name),
     logFor: (plugin) => logger.child(`[${plugin}] `),
     report(title, error) {
       logger.write("error", `${title} failed: ${stackOf(error)}`);
     },
+    ask: (words) => questions.ask(words),
     checkCarried,
     stackOf: (error) => (error instanceof Error ? stackOf(error) : messageOf(error)),
   });
@@ -47,6 +51,9 @@ export function httpModule(plugins: PluginLoader, logger: Logger): Namespace {
     },
     pull(this: Call, id: number): Promise<Uint8Array | null> {
       return engine.pull(id, this);
+    },
+    reply: (id: number, replies: Params<"resume">[1]): void => {
+      questions.reply(id, replies);
     },
     log: (entries: readonly LogEntry[]): Promise<void> => engine.log(entries),
     ended: (ids: readonly number[]): void => {

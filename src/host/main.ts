@@ -12,6 +12,7 @@ import { Logger } from "./log.js";
 import { HTTP_MODULE, httpModule } from "./http.js";
 import { ModuleLoader, Workshop } from "./modules.js";
 import { provideSdk } from "./sdk-module.js";
+import { completePlatform } from "./platform.js";
 import { PluginLoader } from "./plugins.js";
 import { Kind } from "./wire.js";
 
@@ -38,9 +39,10 @@ export function main(binding: Binding, external: unknown, options: HostOptions):
   const workshop = new Workshop(binding.removeAtEnd);
   const plugins = new PluginLoader(options.plugins, new ModuleLoader(options.plugins, workshop));
   const loader = new ModuleLoader(options.modules, workshop, {
-    [HTTP_MODULE]: httpModule(plugins, logger),
+    [HTTP_MODULE]: httpModule(plugins, logger, channel),
   });
   provideSdk();
+  completePlatform();
   const dispatcher = new Dispatcher(channel, loader, logger, options);
   logger.captureConsole();
 
@@ -54,4 +56,5 @@ export function main(binding: Binding, external: unknown, options: HostOptions):
 
   channel.send(Kind.ready, 0, native.layout.protocol);
   channel.listen(() => dispatcher.drain(), options.spinUs);
+  void plugins.preload(logger);
 }

@@ -10,6 +10,7 @@ import { checkDefinition, isPluginName } from "../http/definition.js";
 import { RestyTsError } from "../sdk/errors.js";
 import type { Plugin } from "../sdk/plugin.js";
 import { messageOf } from "./describe.js";
+import type { Logger } from "./log.js";
 import type { ModuleLoader } from "./modules.js";
 
 const ENDINGS = [".ts", ".mts", ".js", ".mjs", ".cjs"];
@@ -35,6 +36,24 @@ export class PluginLoader {
       plugin.catch(() => this.#plugins.delete(name));
     }
     return plugin;
+  }
+
+  /**
+   * Loads all that is there before the first request wants it. What is no plugin, or does not load,
+   * is told to whoever names it.
+   */
+  async preload(logger: Logger): Promise<void> {
+    if (this.#folder === "") return;
+    const entries = await readdir(this.#folder, { withFileTypes: true }).catch(() => []);
+    const names = entries
+      .filter((entry) => entry.isDirectory() || ENDINGS.includes(path.extname(entry.name)))
+      .map((entry) => path.basename(entry.name, path.extname(entry.name)))
+      .filter(isPluginName);
+    for (const name of new Set(names)) {
+      await this.load(name).catch((error: unknown) => {
+        logger.write("info", `${name} was not loaded ahead: ${messageOf(error)}`);
+      });
+    }
   }
 
   async #load(name: string): Promise<Plugin> {

@@ -17,6 +17,7 @@ export const Kind = {
   error: 17,
   ready: 18,
   log: 19,
+  ask: 20,
 } as const;
 
 export const FLAG_MORE = 1;

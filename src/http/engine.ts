@@ -7,13 +7,14 @@
  */
 import { RestyTsError } from "../sdk/errors.js";
 import type { Log } from "../sdk/context.js";
-import type { Plugin } from "../sdk/plugin.js";
+import type { Plugin, SetupContext } from "../sdk/plugin.js";
 import { Chain, type ChainOptions, type PhaseDescription, type PluginInstance } from "./chain.js";
 import type { Changes } from "./changes.js";
 import { checkConfig } from "./config.js";
 import { Head, HeadFlag, PhaseNumber } from "./head.js";
 import type { BodyRest } from "./response.js";
 import { Run, type RequestState, type RunInput, type Services } from "./run.js";
+import { SharedDictImpl } from "./shared.js";
 import { Streams } from "./streams.js";
 
 /** `{ name, conf, options }` of configure. */
@@ -31,6 +32,7 @@ export interface EngineOptions {
   logFor(plugin: string): Log;
   /** Logs a failure that nobody waits for. */
   report(title: string, error: unknown): void;
+  ask: Services["ask"];
   checkCarried: Services["checkCarried"];
   stackOf: Services["stackOf"];
 }
@@ -57,12 +59,14 @@ export class Engine implements Services {
   readonly #background = new Set<Promise<unknown>>();
   #runs = 0;
 
+  readonly ask: Services["ask"];
   readonly checkCarried: Services["checkCarried"];
   readonly stackOf: Services["stackOf"];
   readonly report: Services["report"];
 
   constructor(options: EngineOptions) {
     this.#options = options;
+    this.ask = (words) => options.ask(words);
     this.checkCarried = (value, path) => options.checkCarried(value, path);
     this.stackOf = (error) => options.stackOf(error);
     this.report = (title, error) => options.report(title, error);
@@ -226,7 +230,7 @@ export class Engine implements Services {
         const plugin = await this.#options.loadPlugin(name);
         const conf = await checkConfig(plugin, given);
         const log = this.#options.logFor(name);
-        const state: unknown = await plugin.setup?.(conf, { log });
+        const state = await this.#setup(plugin, conf, log);
         const options = chainOptions ?? {};
         made.push({
           instance: { plugin, name, conf, log, state },
@@ -241,6 +245,25 @@ export class Engine implements Services {
     // A stable sort: as listed among equals.
     const chain = new Chain(made.sort((a, b) => b.priority - a.priority));
     return { chain, phases: chain.describe() };
+  }
+
+  async #setup(plugin: Plugin, conf: unknown, log: Log): Promise<unknown> {
+    try {
+      return (await plugin.setup?.(conf, this.#setupContext(log))) as unknown;
+    } catch (error) {
+      this.report(`${plugin.name} setup`, error);
+      const what = error instanceof Error ? error.message : String(error);
+      throw new RestyTsError("handler_failed", `${plugin.name}: setup failed: ${what}`, {
+        cause: error,
+      });
+    }
+  }
+
+  #setupContext(log: Log): SetupContext {
+    return {
+      log,
+      shared: (name) => new SharedDictImpl((...words) => this.ask(words), name),
+    };
   }
 
   async #release(token: number): Promise<void> {
@@ -258,7 +281,7 @@ export class Engine implements Services {
   async #teardown(instances: readonly PluginInstance[]): Promise<void> {
     for (const instance of instances) {
       try {
-        await instance.plugin.teardown?.(instance);
+        await instance.plugin.teardown?.(instance, this.#setupContext(instance.log));
       } catch (error) {
         this.report(`${instance.name} teardown`, error);
       }

@@ -224,16 +224,16 @@ export class RequestImpl implements HttpRequestWithBody {
     const { head } = this.owner;
     const original = head.text(HeadText.requestUri)!;
     const uri = head.text(HeadText.uri)!;
-    const args = head.text(HeadText.args);
+    const args = head.text(HeadText.args) ?? "";
     const target = original.startsWith("/")
       ? original
       : original.replace(/^[a-z][a-z0-9+.-]*:\/\/[^/?]*/i, "");
     const raw = target.split(/[?#]/, 1)[0]!;
     const unchanged = raw === uri || normalized(raw) === uri;
     // A "?" with nothing behind it is nothing to nginx.
-    if (unchanged && args === undefined && target === `${raw}?`) return target;
+    if (unchanged && args === "" && target === `${raw}?`) return target;
     const path = unchanged ? raw : escapePath(uri);
-    return args === undefined ? path : `${path}?${args}`;
+    return args === "" ? path : `${path}?${args}`;
   }
 
   #receive(): Promise<ReceivedBody> {

@@ -8,10 +8,11 @@
 import { RestyTsError } from "../sdk/errors.js";
 import { type Chain, type Handler } from "./chain.js";
 import { Change, type Changes } from "./changes.js";
-import { PhaseContext, textOf } from "./context.js";
+import { PhaseContext } from "./context.js";
 import { type Head, HeadFlag, PhaseNumber } from "./head.js";
 import { RequestImpl } from "./request.js";
 import { type BodyRest, isResponse, ResponseImpl, takeApart } from "./response.js";
+import { textOf } from "./text.js";
 import { checkBodyAllowed, checkStatus } from "./validate.js";
 
 /** What is kept for a request from one message to the next. */
@@ -32,6 +33,8 @@ export interface Services {
   /** @returns the id by which Lua resumes the run. */
   park(run: Run): number;
   unpark(run: Run): void;
+  /** Asks Lua what needs no request. */
+  ask(words: unknown[]): Promise<unknown[]>;
   openStream(run: Run, rest: BodyRest): number;
   /** `created`: Lua must be told that something is kept. */
   stateOf(requestId: number): { state: RequestState; created: boolean };
@@ -206,6 +209,13 @@ export class Run {
       // All that is asked in one turn goes in one message.
       if (this.questions.length === 1) queueMicrotask(() => this.#sendQuestions());
     });
+  }
+
+  /** With the phase's other questions while it runs, on its own at any other time. */
+  askShared(words: unknown[]): Promise<unknown[]> {
+    const inPhase =
+      this.head.phase <= PhaseNumber.content && !this.finished && this.abandoned === undefined;
+    return inPhase ? this.ask(...words) : this.services.ask(words);
   }
 
   #sendQuestions(): void {

@@ -114,7 +114,10 @@ export interface HttpResponse {
   readonly headers: HeaderFields;
 }
 
-/** A shared dictionary (lua_shared_dict), seen by all workers. Each call is one more crossing. */
+/**
+ * A shared dictionary (lua_shared_dict), seen by all workers. Calls made together are one more
+ * crossing together.
+ */
 export interface SharedDict {
   /** The value; null when the key is not there or has expired. Strings are byte strings when they are no UTF-8. */
   get(key: string): Promise<string | number | boolean | null>;
@@ -193,6 +196,14 @@ export interface BaseContext {
   /** Writes to nginx's error log, with the plugin's name. */
   readonly log: Log;
   /**
+   * A shared dictionary, at any time: also in waitUntil, while a stream goes on, and in log handlers.
+   * A filter cannot wait for it, but may hand it to waitUntil. One that is not there is an error of
+   * each call, not of this one.
+   *
+   * @param name as in lua_shared_dict.
+   */
+  shared(name: string): SharedDict;
+  /**
    * Lets work go on after the handler has returned. A rejection is in the error log; a worker that
    * shuts down waits for it, a moment.
    */
@@ -218,12 +229,6 @@ export interface RequestContext extends BaseContext {
   readonly signal: AbortSignal;
   /** nginx variables beyond `needs.vars`, and setting them. */
   readonly var: Variables;
-  /**
-   * A shared dictionary. One that is not there is an error of each call, not of this one.
-   *
-   * @param name as in lua_shared_dict.
-   */
-  shared(name: string): SharedDict;
   /** Asks a location of this nginx, as ngx.location.capture does. HTTP/1 requests only in old nginx. */
   subrequest(uri: string, options?: SubrequestOptions): Promise<SubrequestResult>;
   /**

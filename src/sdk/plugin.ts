@@ -8,6 +8,7 @@ import type {
   HeaderFilterContext,
   LogContext,
   RequestContext,
+  SharedDict,
 } from "./http.js";
 
 /**
@@ -66,6 +67,8 @@ export interface Instance<Config, State> {
 export interface SetupContext {
   /** Writes to nginx's error log, with the plugin's name. */
   readonly log: Log;
+  /** A shared dictionary. @param name as in lua_shared_dict. */
+  shared(name: string): SharedDict;
 }
 
 type Result = Response | Exit | undefined | void;
@@ -100,7 +103,10 @@ export interface PluginDefinition<S, State> {
   /** Once for each version of each configuration, before its first request. */
   setup?(conf: ConfigOf<S>, ctx: SetupContext): State | Promise<State>;
   /** When the configuration has gone, and when the worker shuts down. */
-  teardown?(instance: Instance<ConfigOf<S>, Awaited<State>>): void | Promise<void>;
+  teardown?(
+    instance: Instance<ConfigOf<S>, Awaited<State>>,
+    ctx: SetupContext,
+  ): void | Promise<void>;
 
   /** nginx's rewrite phase. Returns nothing to go on; a Response or ctx.exit(…) answers the client. */
   rewrite?(

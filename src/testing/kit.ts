@@ -17,6 +17,7 @@ import { type Clock, Dict } from "./dict.js";
 import { Exchange } from "./exchange.js";
 import { Pipe } from "./pipe.js";
 import { RequestState } from "./request-state.js";
+import { answerShared } from "./questions.js";
 import type {
   Failure,
   KitOptions,
@@ -72,6 +73,8 @@ class Kit implements TestKit {
         const [plugin = title, ...rest] = title.split(" ");
         this.#fail({ plugin, phase: rest.join(" "), status: 0, text: stackOf(error) });
       },
+      // eslint-disable-next-line @typescript-eslint/require-await -- what it throws is to reject
+      ask: async ([, ...words]) => answerShared({ dicts: this.#dicts }, words),
       checkCarried,
       stackOf,
     });

@@ -23,7 +23,11 @@ function variable({ state }: Answerer, name: Wire): unknown[] {
   return [value === undefined ? null : new Uint8Array(Buffer.from(value, "latin1"))];
 }
 
-function shared({ dicts }: Answerer, [name, method, key, ...args]: unknown[]): unknown[] {
+/** The question `shared`, which needs no request. @returns the reply's values. */
+export function answerShared(
+  { dicts }: Pick<Answerer, "dicts">,
+  [name, method, key, ...args]: readonly unknown[],
+): unknown[] {
   const dict = dicts.get(String(name));
   if (dict === undefined) {
     throw new Error(
@@ -99,7 +103,7 @@ async function reply(answerer: Answerer, [kind, ...words]: readonly unknown[]): 
       case "body":
         return [true, ...answerer.state.bodyReply()];
       case "shared":
-        return [true, ...shared(answerer, words)];
+        return [true, ...answerShared(answerer, words)];
       case "subrequest": {
         const [uri, options] = words as Parameters<typeof subrequest> extends [unknown, ...infer A]
           ? A

@@ -15,4 +15,5 @@ return {
     KIND_ERROR = 17,
     KIND_READY = 18,
     KIND_LOG = 19,
+    KIND_ASK = 20,
 }

@@ -14,7 +14,7 @@ const TOTAL = 100 * MiB;
 const MAX_GROWTH = 32 * MiB;
 
 /** The same bytes each time, no two blocks alike. */
-function* body(total: number): Generator<Buffer> {
+function* body(total: number): Generator<Buffer, undefined> {
   let state = 0x12345678;
   for (let sent = 0; sent < total;) {
     const block = Buffer.alloc(Math.min(65_521, total - sent));
@@ -25,6 +25,7 @@ function* body(total: number): Generator<Buffer> {
     sent += block.length;
     yield block;
   }
+  return undefined;
 }
 
 function hashOf(blocks: Iterable<Uint8Array>): string {
@@ -52,7 +53,7 @@ let address = "";
 
 before(async () => {
   upstream = createServer((request, response) => {
-    const [, kind, bytes] = /^\/(\w+)\/(\d+)/.exec(request.url!)!;
+    const [, kind, bytes] = /^\/(\w+)\/(\d+)/.exec(request.url!) as unknown as string[];
     if (kind === "download") {
       const blocks = body(Number(bytes));
       const more = (): void => {

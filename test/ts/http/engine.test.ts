@@ -19,6 +19,7 @@ function open(...plugins: Plugin[]) {
     },
     logFor: () => log,
     report: (title, error) => void reports.push(`${title}: ${String(error)}`),
+    ask: async ([kind, ...words]) => [`${String(kind)} ${words.join(" ")}`],
     checkCarried(value, path) {
       if (typeof value === "function") throw new TypeError(`a function at ${path}`);
     },

@@ -1,0 +1,59 @@
+/**
+ * Questions to Lua at any time (docs/http-protocol.md): sent in an ASK record, those of one turn
+ * together; answered by the notification `reply`.
+ *
+ * Thread: the environment's own. Invariant: each question is answered once; what is still open when
+ * the environment ends goes with it.
+ */
+import { RestyTsError } from "../sdk/errors.js";
+import type { Channel } from "./channel.js";
+import { encode } from "./codec.js";
+import { Kind } from "./wire.js";
+
+interface Question {
+  readonly words: unknown[];
+  readonly resolve: (values: unknown[]) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+export class Questions {
+  readonly #channel: Channel;
+  readonly #asked = new Map<number, Question[]>();
+  #next: Question[] = [];
+  #count = 0;
+
+  constructor(channel: Channel) {
+    this.#channel = channel;
+  }
+
+  /** @returns the reply's values. */
+  ask(words: unknown[]): Promise<unknown[]> {
+    return new Promise((resolve, reject) => {
+      this.#next.push({ words, resolve, reject });
+      if (this.#next.length === 1) queueMicrotask(() => this.#send());
+    });
+  }
+
+  reply(id: number, replies: readonly (readonly unknown[])[]): void {
+    const asked = this.#asked.get(id) ?? [];
+    this.#asked.delete(id);
+    for (const [i, { resolve, reject }] of asked.entries()) {
+      const [ok, ...values] = replies[i] ?? [false, "no reply"];
+      if (ok === true) resolve(values);
+      else reject(new RestyTsError("handler_failed", String(values[0])));
+    }
+  }
+
+  #send(): void {
+    const asked = this.#next;
+    this.#next = [];
+    try {
+      const payload = encode(asked.map(({ words }) => words));
+      this.#count = (this.#count + 1) >>> 0;
+      this.#asked.set(this.#count, asked);
+      this.#channel.send(Kind.ask, 0, this.#count, payload);
+    } catch (error) {
+      for (const { reject } of asked) reject(error);
+    }
+  }
+}
