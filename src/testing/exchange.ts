@@ -16,7 +16,7 @@ import { filterFields, valueOf } from "./fields.js";
 import type { Pipe } from "./pipe.js";
 import { answerAll } from "./questions.js";
 import type { RequestState } from "./request-state.js";
-import type { Failure, LogLine, TestResult, Upstream, UpstreamRequest } from "./types.js";
+import type { Failure, LogLine, Problem, TestResult, Upstream, UpstreamRequest } from "./types.js";
 import { askUpstream, makeUpstreamRequest } from "./upstream.js";
 
 const EMPTY = new Uint8Array(0);
@@ -99,6 +99,12 @@ export class Exchange {
     return this.#headerSent ? this.#state.status : 0;
   }
 
+  /** Cuts the connection. nginx holds the header back until there is some of the body. */
+  #cutOff(): void {
+    this.#cut = true;
+    if (this.#setting.pipe.pieces.length === 0) this.#headerSent = false;
+  }
+
   /** The response's fields. */
   fields(): Fields {
     const fixed = "the response has been sent: it cannot be changed";
@@ -130,7 +136,8 @@ export class Exchange {
     if (phases["content"] === undefined) {
       await this.#proxy();
     } else if ((await this.#requestPhase("content")) === "go on") {
-      await this.#answer(this.#state.status || 200, EMPTY);
+      this.#state.status ||= 200;
+      await this.#send([]);
     }
   }
 
@@ -257,7 +264,7 @@ export class Exchange {
       return PhaseNumber[phase] <= PhaseNumber.content ? "go on" : "over";
     }
     if (PhaseNumber[phase] > PhaseNumber.content) {
-      this.#cut = true;
+      this.#cutOff();
       return "over";
     }
     this.#state.setResponseField("Content-Type", ["application/problem+json"]);
@@ -337,7 +344,8 @@ export class Exchange {
   /** @returns whether there is a response to go on with. */
   async #sendHeader(): Promise<boolean> {
     const state = this.#state;
-    if (valueOf(state.responseFields, "content-type") === undefined && !this.#upstreamRequest) {
+    const typed = valueOf(state.responseFields, "content-type") !== undefined;
+    if (!typed && !this.#upstreamRequest && state.status !== 204 && state.status !== 304) {
       state.setResponseField("Content-Type", [this.#setting.defaultType]);
     }
     await this.#cross("headerFilter", 0, null);
@@ -415,7 +423,7 @@ export class Exchange {
         body,
         chunks: pipe.pieces,
         cut: this.#cut,
-        problem: isProblem && body.length > 0 ? json() : undefined,
+        problem: isProblem ? problemOf(text()) : undefined,
         text,
         json,
       },
@@ -427,5 +435,14 @@ export class Exchange {
       errors,
       crossings: { ...calls.counts },
     };
+  }
+}
+
+/** A body filter may have made something else of it. */
+function problemOf(text: string): Problem | undefined {
+  try {
+    return JSON.parse(text) as Problem;
+  } catch {
+    return undefined;
   }
 }

@@ -68,13 +68,17 @@ function ofObject({ status = 200, headers, body = "" }: UpstreamResponse): Answe
   return { status, fields, pieces: [bytes] };
 }
 
+/** What a handler returned, as it goes over the wire. */
+export function answerOf(given: Response | UpstreamResponse): Answer {
+  return given instanceof Response ? ofResponse(given) : ofObject(given);
+}
+
 /** The answer as nginx passes it on. */
 export async function askUpstream(
   upstream: Upstream | undefined,
   request: UpstreamRequest,
 ): Promise<Answer> {
-  const given = (await upstream?.(request)) ?? {};
-  const answer = given instanceof Response ? ofResponse(given) : ofObject(given);
+  const answer = answerOf((await upstream?.(request)) ?? {});
   const fields = filterFields(
     answer.fields,
     (lower) => !HIDDEN.has(lower) && !lower.startsWith("x-accel-"),

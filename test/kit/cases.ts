@@ -1,0 +1,15 @@
+/**
+ * The cases that the kit and a real nginx must agree on, so that a test with the kit tells how a
+ * plugin works in a worker: test/ts/testing and test/integration/http/kit-cases.test.ts run them.
+ */
+import type { Case } from "./case.ts";
+import { chainCases } from "./cases-chain.ts";
+import { requestCases } from "./cases-request.ts";
+import { responseCases } from "./cases-response.ts";
+
+export const cases: readonly Case[] = [...requestCases, ...responseCases, ...chainCases];
+
+/** By which nginx and the upstream know the case. */
+export function hostOf(index: number): string {
+  return `case-${index}.test`;
+}

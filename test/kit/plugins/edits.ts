@@ -1,0 +1,63 @@
+/** Changes to the request, one by its name in the configuration, in rewrite or access. */
+import { definePlugin, type RequestContext, Type } from "resty-ts";
+
+const actions: Record<string, (ctx: RequestContext) => unknown> = {
+  nothing: () => undefined,
+  set: ({ request }) => request.headers.set("X-New", "1"),
+  "set-in-place": ({ request }) => request.headers.set("x-b", "two"),
+  "set-several": ({ request }) => request.headers.set("X-B", ["1", "2", "3"]),
+  append: ({ request }) => request.headers.append("X-B", "3"),
+  delete: ({ request }) => request.headers.delete("x-b"),
+  "set-empty": ({ request }) => request.headers.set("X-B", ""),
+  "set-none": ({ request }) => request.headers.set("X-B", []),
+  "bytes-in-value": ({ request }) => request.headers.set("X-Bytes", "caf\u00e9 \u00ff"),
+  "copy-value": ({ request }) => request.headers.set("X-Copy", request.headers.get("x-bytes")!),
+  host: ({ request }) => request.headers.set("X-Host", request.headers.get("HOST")!),
+  fields: ({ request }) =>
+    request.headers.set("X-Seen", [...request.headers].map((pair) => pair.join("=")).join(" | ")),
+  cookies: ({ request }) => request.headers.set("X-Seen", JSON.stringify(request.cookies)),
+  method: ({ request }) => (request.method = "PUT"),
+  "method-unknown": ({ request }) => (request.method = "PURGE"),
+  "uri-path": ({ request }) => (request.uri = "/new"),
+  "uri-query": ({ request }) => (request.uri = "/new?x=1&y=%20"),
+  "uri-escapes": ({ request }) => (request.uri = "/a%20b/%C3%A9%25?q=%2F"),
+  "uri-slash": ({ request }) => (request.uri = "/a%2Fb"),
+  "uri-utf8": ({ request }) => (request.uri = "/caf\u00e9?x=%C3%A9"),
+  "uri-bad": ({ request }) => (request.uri = "no slash"),
+  body: ({ request }) => request.setBody("replaced"),
+  "body-bytes": ({ request }) => request.setBody(Uint8Array.of(0, 255, 128, 10)),
+  "body-empty": ({ request }) => request.setBody(""),
+  url: ({ request }) =>
+    request.headers.set(
+      "X-Seen",
+      JSON.stringify([
+        request.method,
+        request.uri,
+        request.originalUri,
+        request.path,
+        request.url.href,
+        [...request.query],
+        request.scheme,
+        request.httpVersion,
+      ]),
+    ),
+  "bad-name": ({ request }) => request.headers.set("bad name", "x"),
+  "bad-value": ({ request }) => request.headers.set("x-a", "a\r\nb: c"),
+  "hop-by-hop": ({ request }) => request.headers.set("Transfer-Encoding", "chunked"),
+  upstream: (ctx) => ctx.setUpstream("127.0.0.1", 70_000),
+  "response-early": ({ response }) => {
+    response.headers.set("X-Early", "1");
+    response.headers.append("Set-Cookie", "early=1");
+  },
+};
+
+export default definePlugin({
+  name: "edits",
+  schema: Type.Object({ action: Type.String(), phase: Type.String({ default: "access" }) }),
+  rewrite: (ctx, { conf }) => {
+    if (conf.phase === "rewrite") actions[conf.action]!(ctx);
+  },
+  access: (ctx, { conf }) => {
+    if (conf.phase === "access") actions[conf.action]!(ctx);
+  },
+});
