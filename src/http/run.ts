@@ -245,7 +245,7 @@ export class Run {
   start(): Changes | Promise<Changes> {
     const pending = this.#advance(0);
     if (pending === undefined) {
-      this.finished = true;
+      this.#finish();
       return this.#take();
     }
     return new Promise((resolve) => {
@@ -438,14 +438,23 @@ export class Run {
   // Answers -----------------------------------------------------------------------------------
 
   #complete(): void {
-    this.finished = true;
+    this.#finish();
     const { answer } = this;
     if (answer === undefined) return; // Lua is busy with questions, or gone
     this.answer = undefined;
     this.services.unpark(this);
-    for (const { reject } of this.questions) reject(new TypeError("the phase is over"));
-    this.questions = [];
     answer(this.#take());
+  }
+
+  /** No handler awaits a question any more, but its work in the background may. */
+  #finish(): void {
+    this.finished = true;
+    if (this.questions.length === 0) return;
+    for (const { words, resolve, reject } of this.questions) {
+      if (words[0] === "shared") this.services.ask(words).then(resolve, reject);
+      else reject(new TypeError(`the phase is over: ${String(words[0])} cannot be asked any more`));
+    }
+    this.questions = [];
   }
 
   #take(): Changes {

@@ -19,7 +19,7 @@ function open(...plugins: Plugin[]) {
     },
     logFor: () => log,
     report: (title, error) => void reports.push(`${title}: ${String(error)}`),
-    ask: async ([kind, ...words]) => [`${String(kind)} ${words.join(" ")}`],
+    ask: async (words) => [words.join(" ")],
     checkCarried(value, path) {
       if (typeof value === "function") throw new TypeError(`a function at ${path}`);
     },
@@ -167,6 +167,7 @@ describe("one message", () => {
 });
 
 describe("questions", () => {
+  const results: unknown[] = [];
   const asking = definePlugin({
     name: "asking",
     async access(ctx) {
@@ -206,6 +207,35 @@ describe("questions", () => {
     assert.deepEqual(third, [Change.requestField, "x-body", "body"]);
     assert.deepEqual(engine.kept, { chains: 1, requests: 0, runs: 0, streams: 0, background: 0 });
   });
+
+  for (const [kind, access] of Object.entries({
+    synchronous: (ctx: Parameters<NonNullable<Plugin["access"]>>[0]) => {
+      ctx.waitUntil(
+        ctx
+          .shared("d")
+          .incr("k", 1, 0)
+          .then((n) => results.push(n)),
+      );
+    },
+    asynchronous: async (ctx: Parameters<NonNullable<Plugin["access"]>>[0]) => {
+      await Promise.resolve();
+      ctx.waitUntil(
+        ctx
+          .shared("d")
+          .incr("k", 1, 0)
+          .then((n) => results.push(n)),
+      );
+    },
+  })) {
+    test(`a shared dictionary that a ${kind} handler leaves to the background is asked`, async () => {
+      results.length = 0;
+      const { engine } = open(definePlugin({ name: "leaves", access }));
+      await engine.configure(1, [["leaves", null]]);
+      assert.equal(await engine.run(head(), null, null, null, caller()), null);
+      await engine.close(null);
+      assert.deepEqual(results, ["shared d incr k 1 0 0"]);
+    });
+  }
 
   test("a caller that goes away aborts the handler's signal and forgets the run", async () => {
     let signal: AbortSignal | undefined;
