@@ -12,7 +12,7 @@
  * algorithms are good follows from it, never from the token. A key set that cannot be fetched is no
  * fault of the client's: the policy onError answers, 500 by default.
  */
-import { createPublicKey, webcrypto } from "node:crypto";
+import { createPublicKey } from "node:crypto";
 import {
   createRemoteJWKSet,
   errors,
@@ -22,9 +22,6 @@ import {
   type JWTVerifyGetKey,
 } from "jose";
 import { definePlugin, Type } from "resty-ts";
-
-// jose wants the global that Node has from version 19 on.
-if (!("crypto" in globalThis)) Object.assign(globalThis, { crypto: webcrypto });
 
 const BEARER = /^Bearer +([A-Za-z0-9\-._~+/]+=*)$/i;
 

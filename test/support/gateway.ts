@@ -29,6 +29,8 @@ export interface GatewayRequest {
   method?: string;
   headers?: Record<string, string | string[]>;
   body?: string | Buffer;
+  /** Leaves, whether an answer has come or not. */
+  signal?: AbortSignal;
 }
 
 /** An answer whose body is still to come. */
@@ -97,6 +99,7 @@ function openHttp1(port: number, path: string, request: GatewayRequest): Promise
       headers: request.headers ?? {},
     });
     message.once("error", reject);
+    request.signal?.addEventListener("abort", () => message.destroy(new Error("the client left")));
     message.once("response", (answer) => {
       resolve({
         status: answer.statusCode ?? 0,
@@ -125,6 +128,7 @@ function openHttp2(port: number, path: string, request: GatewayRequest): Promise
       ...request.headers,
     });
     stream.once("error", reject);
+    request.signal?.addEventListener("abort", () => session.destroy(new Error("the client left")));
     stream.once("close", () => session.destroy());
     stream.once("response", (headers) => {
       resolve({

@@ -12,7 +12,7 @@
  *
  * The consumer is who an earlier plugin says it is (jwt-auth's x-user). What a request may take is
  * reserved before it goes to the model, so many at once cannot overdraw; what it did not take is
- * given back with the consumer's next request.
+ * given back when the answer has ended, or the client has left.
  */
 import { definePlugin, Type, type Exit, type RequestContext } from "resty-ts";
 import { TokenCounter, watch } from "./tokens.js";
@@ -21,27 +21,6 @@ interface ChatRequest {
   stream?: boolean;
   max_tokens?: number;
   [key: string]: unknown;
-}
-
-/** What consumers are to get back, in this window (negative: what they took beyond). */
-class Settlements {
-  #window = 0;
-  readonly #amounts = new Map<string, number>();
-
-  take(window: number, consumer: string): number {
-    if (window > this.#window) {
-      this.#window = window;
-      this.#amounts.clear();
-    }
-    const amount = this.#amounts.get(consumer) ?? 0;
-    this.#amounts.delete(consumer);
-    return amount;
-  }
-
-  add(window: number, consumer: string, amount: number): void {
-    if (window !== this.#window) return;
-    this.#amounts.set(consumer, (this.#amounts.get(consumer) ?? 0) + amount);
-  }
 }
 
 function problem(ctx: RequestContext, status: number, title: string, detail: string): Exit {
@@ -68,9 +47,7 @@ export default definePlugin({
   // Until the model begins to answer; the stream itself may take its time.
   phases: { content: { timeoutMs: 60_000 } },
 
-  setup: () => new Settlements(),
-
-  async content(ctx, { conf, state: settlements }) {
+  async content(ctx, { conf }) {
     const { request } = ctx;
     if (request.method !== "POST") {
       ctx.response.headers.set("allow", "POST");
@@ -88,14 +65,16 @@ export default definePlugin({
     }
 
     const now = Math.floor(Date.now() / 1000);
-    const window = Math.floor(now / conf.windowSeconds);
     const left = conf.windowSeconds - (now % conf.windowSeconds);
+    const key = `${consumer}:${Math.floor(now / conf.windowSeconds)}`;
+    const quota = ctx.shared(conf.dictionary);
     const reserved = chat.max_tokens ?? conf.maxTokens;
-    const toAdd = reserved - settlements.take(window, consumer);
-    const used = await ctx.shared(conf.dictionary).incr(`${consumer}:${window}`, toAdd, 0, left);
     const counter = new TokenCounter();
-    const settle = (): void => settlements.add(window, consumer, reserved - counter.tokens);
-    if (used > conf.tokens) {
+    const settle = (): void => {
+      // With a first value: the window may have ended, and its count have gone.
+      ctx.waitUntil(quota.incr(key, counter.tokens - reserved, 0, left));
+    };
+    if ((await quota.incr(key, reserved, 0, left)) > conf.tokens) {
       settle();
       ctx.response.headers.set("retry-after", String(left));
       const detail = `${conf.tokens} tokens in ${conf.windowSeconds} s`;
