@@ -149,6 +149,7 @@ function _M.start(options)
             fn.defined, fn.index = false, nil
         end
     end
+    started.reply = _M.internal.entry("resty-ts:http", "reply")
     local ok
     ok, err, code = started:start(native.dir, checked.host or native.find_host())
     if not ok then

@@ -26,6 +26,7 @@ local FLAG_MORE = wire.FLAG_MORE * 256
 local KIND_CHUNK = wire.KIND_CHUNK
 local KIND_RESULT = wire.KIND_RESULT
 local KIND_ERROR = wire.KIND_ERROR
+local KIND_ASK = wire.KIND_ASK
 local WRAP = 4294967296
 
 -- With less than this free, the cursor of the host is looked at again before encoding.
@@ -205,12 +206,14 @@ end
 
 
 -- Hands one message to `sink`: sink:on_result(id, value, err), sink:on_error(id, code, text),
--- sink:on_other(kind, a, text).
+-- sink:on_ask(id, value, err), sink:on_other(kind, a, text).
 local function deliver(sink, kind, id, a, bytes, at, length)
     if kind == KIND_RESULT then
         sink:on_result(id, decode.decode(bytes, at, length))
     elseif kind == KIND_ERROR then
         sink:on_error(id, a, ffi_str(bytes + at, length))
+    elseif kind == KIND_ASK then
+        sink:on_ask(a, decode.decode(bytes, at, length))
     else
         sink:on_other(kind, a, ffi_str(bytes + at, length))
     end

@@ -10,6 +10,7 @@ local channel = require "resty.ts.channel"
 local errors = require "resty.ts.errors"
 local failure = require "resty.ts.failure"
 local lifecycle = require "resty.ts.lifecycle"
+local replies = require "resty.ts.replies"
 local wait = require "resty.ts.wait"
 local wire = require "resty.ts.wire"
 
@@ -42,8 +43,10 @@ local ABANDONED = {}
 local _M = {}
 local mt = { __index = _M }
 
-for name, method in pairs(lifecycle) do
-    _M[name] = method
+for _, methods in ipairs { lifecycle, replies.methods } do
+    for name, method in pairs(methods) do
+        _M[name] = method
+    end
 end
 
 
@@ -85,6 +88,8 @@ function _M.new(lib, options, log)
         nfree = 0,
         waiters = {},           -- slot -> waiter or ABANDONED, false when free
         ids = {},               -- slot -> id: slot + 65536 * generation
+        reply = nil,            -- the host's function that takes replies to what it asks
+        replies = {},           -- that found no room yet: replies.lua's
         cancels = {},           -- slots whose CANCEL found no room yet
         modules = 0,
         functions = 0,
@@ -92,6 +97,7 @@ function _M.new(lib, options, log)
                   abandoned = 0, refused = 0, dropped_log_entries = 0 },
     }, mt)
     self.waiting = wait.new(self)
+    replies.init(lib)
     return self
 end
 
@@ -192,6 +198,9 @@ end
 -- Cancels calls whose coroutine is gone (its client closed the connection, say).
 function _M:sweep()
     self:each_waiter(abandon_if_left, self)
+    if #self.replies > 0 then
+        self:send_replies()
+    end
 end
 
 
@@ -254,6 +263,9 @@ function _M:drain()
     end
     if #self.cancels > 0 then
         flush_cancels(self)
+    end
+    if #self.replies > 0 then
+        self:send_replies()
     end
     if self.runtime and self.lib.rts_runtime_state(self.runtime) == STATE_FAILED
        and not self.why

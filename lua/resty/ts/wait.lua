@@ -1,6 +1,7 @@
 -- Which way of waiting fits here: wait_nginx.lua or wait_plain.lua. Nothing else in this project
 -- knows how a coroutine waits. Both have new(client), and objects with start, blocked_phase,
--- new_waiter, wait, wake, wait_room, kick_later, abandoned and recycle.
+-- new_waiter, wait, wake, wait_room, kick_later, sweep_later, abandoned and
+-- recycle.
 
 local in_nginx = ngx ~= nil and ngx.timer ~= nil
 

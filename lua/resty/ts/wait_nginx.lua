@@ -166,13 +166,19 @@ local function kicker_main(self)
 end
 
 
+-- Has the client sweep before long.
+function nginx:sweep_later()
+    if not self.sweeping then
+        self.sweeping = ngx_timer_at(SWEEP_SECONDS, sweep, self) and true or false
+    end
+end
+
+
 function nginx:new_waiter()
     if not self.running then
         self:ensure_running()
     end
-    if not self.sweeping then
-        self.sweeping = ngx_timer_at(SWEEP_SECONDS, sweep, self) and true or false
-    end
+    self:sweep_later()
     local n = self.nfree
     if n > 0 then
         self.nfree = n - 1
@@ -385,7 +391,7 @@ function sweep(premature, self)
     end
     self.client:sweep()
     if self.client:awaited() > 0 then
-        self.sweeping = ngx_timer_at(SWEEP_SECONDS, sweep, self) and true or false
+        self:sweep_later()
     end
 end
 

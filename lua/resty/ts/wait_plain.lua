@@ -74,6 +74,11 @@ function plain.kick_later()
 end
 
 
+-- Each poll drains, and that sends what waits for room.
+function plain.sweep_later()
+end
+
+
 function plain:new_waiter()
     local n = self.nfree
     if n > 0 then

@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { createServer, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { describe, test } from "node:test";
+import { isDeepStrictEqual } from "node:util";
 import { until } from "../../support/deadline.js";
 import type { Nginx, NginxOptions } from "../../support/nginx.js";
 import { plainContent } from "../../support/nginx-config.js";
@@ -206,6 +207,39 @@ describe("configurations", () => {
       },
     ));
 
+  test("a filter waits for a set-up that takes its time, instead of letting the response pass", () =>
+    withPlugins(
+      {
+        slow: plugin(`
+          name: "slow",
+          async setup() { await new Promise((done) => setTimeout(done, 300)); },
+          headerFilter(ctx) { ctx.response.headers.set("x-slow", "1"); }`),
+      },
+      { locations: { "= /x": phase("header_filter", `http.header_filter("slow")`) + ok } },
+      async (nginx) => {
+        assert.equal((await nginx.ask("/x")).headers["x-slow"], "1");
+      },
+    ));
+
+  test("a set-up that does not end holds a filter up once", () =>
+    withPlugins(
+      {
+        stuck: plugin(`name: "stuck", setup: () => new Promise(() => {}), headerFilter() {}`),
+      },
+      {
+        locations: { "= /x": phase("header_filter", `http.header_filter("stuck")`) + ok },
+        allowLog: [/resty-ts:http (?:configure|close) did not answer within \d+ ms/],
+      },
+      async (nginx) => {
+        for (let i = 0; i < 2; i++) assert.equal((await nginx.ask("/x")).status, 200);
+        const waits = [...nginx.errorLog().matchAll(/configure did not answer within (\d+) ms/g)];
+        assert.deepEqual(
+          waits.map(([, ms]) => ms),
+          ["2000", "50"],
+        );
+      },
+    ));
+
   test("chain:close() tears down; the chain cannot be used then", () =>
     withPlugins(
       { counted },
@@ -388,6 +422,56 @@ describe("misuse is an error with its reason", () => {
         for (const [i, [code, text]] of cases.entries()) {
           assert.match((await nginx.ask(`/${String(i)}`)).text, text, code);
         }
+      },
+    ));
+});
+
+describe("shared dictionaries", () => {
+  const counting = plugin(`
+    name: "counting",
+    async setup(conf, { shared }) { await shared("kept").incr("setup", 1, 0); },
+    access(ctx) {
+      ctx.waitUntil((async () => {
+        await new Promise((done) => setTimeout(done, 20));
+        const kept = ctx.shared("kept");
+        await Promise.all(Array.from({ length: 200 }, () => kept.incr("background", 1, 0)));
+        await ctx.shared("missing").get("x").catch((error) => kept.set("error", error.message));
+      })());
+    },
+    async log(ctx) { await ctx.shared("kept").set("bytes", "\\u00e9".repeat(100_000)); },
+  `);
+
+  test("are there at any time: in setup, in the background, in log handlers", () =>
+    withPlugins(
+      { counting },
+      {
+        initWorker: `require("resty.ts.http").route("counting", { "counting" })`,
+        locations: {
+          "= /x": route("counting") + ok,
+          "= /kept": plainContent(`
+            local kept = ngx.shared.kept
+            ngx.print(require("cjson").encode {
+                setup = kept:get("setup"), background = kept:get("background"),
+                error = kept:get("error"), bytes = #(kept:get("bytes") or "") })`),
+        },
+      },
+      async (nginx) => {
+        await nginx.ask("/x");
+        const want = {
+          setup: 1,
+          background: 200,
+          error:
+            "there is no shared dictionary missing: declare it with " +
+            "lua_shared_dict missing in nginx's http block",
+          bytes: 200_000,
+        };
+        let seen: unknown;
+        await until(
+          "all of it is there",
+          async () => isDeepStrictEqual((seen = await nginx.json("/kept")), want),
+          10_000,
+          () => JSON.stringify(seen),
+        );
       },
     ));
 });

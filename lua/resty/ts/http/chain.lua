@@ -25,6 +25,9 @@ local ngx = ngx
 
 local MOST_INLINE = 1000
 local KEY_BYTES = 16384
+-- While a filter has the worker wait: a response must not pass a filter that is not there yet. Once
+-- only, when that is not enough: a worker that waits serves nobody.
+local SYNC_CONFIGURE_MS = 2000
 local EMPTY = {}
 
 local null = values.null
@@ -50,6 +53,7 @@ local function new(members, title, policies)
         token = nil,
         generation = nil,   -- of the environment that knows the token
         phases = nil,       -- name -> what `configure` said
+        slow = false,       -- whether `configure` did not answer in time
         closed = false,
         key = nil,          -- of an inline one
         conf = nil,         -- the table in which it came last
@@ -194,14 +198,25 @@ local function prepare(described)
 end
 
 
--- Has the client's environment know this chain. sync: in phases that cannot yield; there an
--- environment that is still starting is not waited for.
+-- How long `configure` may take. Node may still be starting, and `setup` may take its time.
+local function configure_ms(self, client, phase)
+    if not phase or not phase.sync then
+        return client.options.start_timeout_ms
+    elseif phase.patient and not self.slow then
+        return SYNC_CONFIGURE_MS
+    end
+    return client.options.sync_timeout_ms
+end
+
+
+-- Has the client's environment know this chain. phase: that it is needed in; nil: not yet in any.
 -- Returns true; or nil, err, code.
-function methods:configure(client, sync)
+function methods:configure(client, phase)
     if self.closed then
         error("this chain was closed", 4)
     end
-    if sync and client.state == "starting" then
+    local sync = phase and phase.sync or false
+    if sync and not phase.patient and client.state == "starting" then
         return failure("unavailable", "Node is still starting")
     end
     if self.key and inline[self.key] ~= self then
@@ -219,11 +234,10 @@ function methods:configure(client, sync)
     local token = self.token
     local generation = client.generation
     outbox.watch_exit(client)
-    -- Node may still be starting, and `setup` may take its time.
-    local timeout_ms = client.options[sync and "sync_timeout_ms" or "start_timeout_ms"]
-    local described, err, code = host.call(client, host.configure, sync, timeout_ms, token,
-                                           self.members)
+    local described, err, code = host.call(client, host.configure, sync,
+                                           configure_ms(self, client, phase), token, self.members)
     if described == nil then
+        self.slow = code == "timeout"
         return nil, err, code
     end
     if self.token ~= token then -- closed or evicted meanwhile, and released before it was known
@@ -231,11 +245,12 @@ function methods:configure(client, sync)
         return failure("stopped", "the configuration was released meanwhile")
     end
     local phases = {}
-    for name, phase in pairs(described) do
-        if phase ~= null then
-            phases[name] = prepare(phase)
+    for name, description in pairs(described) do
+        if description ~= null then
+            phases[name] = prepare(description)
         end
     end
+    self.slow = false
     self.phases = phases
     self.generation = generation
     return true
@@ -249,7 +264,7 @@ function methods:configure_soon()
         if premature or not client or self.closed or self.generation == client.generation then
             return
         end
-        local ok, err = self:configure(client, false)
+        local ok, err = self:configure(client)
         if not ok then
             ngx.log(ngx.ERR, "resty.ts: ", self.title, ": ", err)
         end

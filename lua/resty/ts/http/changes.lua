@@ -3,6 +3,7 @@
 -- Runs on the Lua side; reading the body, before it is replaced, may yield. Invariant: what ends
 -- the list (an answer, questions, a stream, a failure) is returned, not done: apply is pcalled.
 
+local plain = require("resty.ts.asks").plain
 local request = require "resty.ts.http.request"
 local values = require "resty.ts.values"
 
@@ -10,9 +11,7 @@ local ngx = ngx
 local ngx_req = ngx.req
 local type = type
 local error = error
-local getmetatable = getmetatable
 
-local bytes_mt = values.bytes_mt
 local null = values.null
 local set_ctx = request.set_ctx
 
@@ -24,20 +23,6 @@ local _M = {
     -- Host and Lua do not understand each other.
     UNKNOWN = -1,
 }
-
-
--- A string of the host's, which may have come as bytes; or what it is beside that. null is nil.
-local function plain(v)
-    if type(v) == "table" and getmetatable(v) == bytes_mt then
-        return v[1]
-    end
-    if v == null then
-        return nil
-    end
-    return v
-end
-
-_M.plain = plain
 
 
 -- A field's value: a string, an array of strings, or nil.

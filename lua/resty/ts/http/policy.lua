@@ -9,7 +9,6 @@ local request = require "resty.ts.http.request"
 
 local ngx = ngx
 local error = error
-local tostring = tostring
 local tonumber = tonumber
 
 local TITLES = {
@@ -23,12 +22,6 @@ local TITLES = {
 }
 
 local _M = {}
-
-
--- What error() was called with, without the place in our code that nginx's functions put before it.
-function _M.reason(err)
-    return (tostring(err):gsub("^[^%s:]+%.lua:%d+: ", ""))
-end
 
 
 -- Writes the reason to the error log. Returns the text.

@@ -4,6 +4,7 @@
 -- chain has no handler costs no call, any other one call, and one more for each round of questions;
 -- all of these have one deadline together.
 
+local asks = require "resty.ts.asks"
 local chain_methods = require("resty.ts.http.chain").methods
 local changes = require "resty.ts.http.changes"
 local host = require "resty.ts.http.host"
@@ -49,7 +50,7 @@ local function ready(phase, chain)
     end
     if client then
         local ok
-        ok, err, code = chain:configure(client, phase.sync)
+        ok, err, code = chain:configure(client, phase)
         if ok then
             return chain.phases[phase.name], client
         end
@@ -70,7 +71,7 @@ end
 -- What a handler's failure, change 14, says.
 local function let_pass(phase)
     return function(plugin, text)
-        policy.log(phase, changes.plain(plugin), changes.plain(text) .. " (let pass)")
+        policy.log(phase, asks.plain(plugin), asks.plain(text) .. " (let pass)")
     end
 end
 
@@ -90,7 +91,7 @@ local function finish(client, phase, p, state, what, a, b, c)
             policy.log(phase, p.plugins, "the answer's stream broke off: " .. err)
         end)
     elseif what == FAILED then
-        policy.log(phase, changes.plain(a), changes.plain(c))
+        policy.log(phase, asks.plain(a), asks.plain(c))
         return policy.refuse(phase, b)
     end
     policy.log(phase, p.plugins, "protocol error: the change " .. (a or what))
@@ -103,7 +104,7 @@ end
 local function settle(client, phase, p, state, list)
     local ok, what, a, b, c = pcall(apply, state, list, 1, keep, LET_PASS[phase])
     if not ok then
-        policy.failed(phase, p, "bad request or response change: " .. policy.reason(what),
+        policy.failed(phase, p, "bad request or response change: " .. asks.reason(what),
                       "bad_response")
         return false
     end

@@ -4,11 +4,10 @@
 -- before it is on its way, so a slow client holds back the handler, and no more than one piece is
 -- in memory here.
 
-local changes = require "resty.ts.http.changes"
 local host = require "resty.ts.http.host"
+local plain = require("resty.ts.asks").plain
 
 local ngx = ngx
-local plain = changes.plain
 
 -- A stream may be silent for long; a call has no deadline longer than this.
 local PULL_MS = 86400000

@@ -1,0 +1,143 @@
+-- What TypeScript asks of this process at any time: nginx's shared dictionaries.
+--
+-- Runs on the Lua side, wherever completions are read; nothing here yields. Invariant: each
+-- question has a reply, an array: true and values, or false and a text that says why.
+
+local values = require "resty.ts.values"
+
+local pcall = pcall
+local type = type
+local error = error
+local select = select
+local tostring = tostring
+local getmetatable = getmetatable
+local setmetatable = setmetatable
+local unpack = unpack
+
+local array_mt = values.array_mt
+local bytes_mt = values.bytes_mt
+local null = values.null
+local ngx = ngx
+
+local METHODS = {}
+for _, name in ipairs { "get", "set", "add", "replace", "incr", "delete", "ttl", "expire", "lpush",
+                        "rpush", "lpop", "rpop", "llen", "safe_set" } do
+    METHODS[name] = true
+end
+
+local _M = {}
+
+local utf8_valid -- libresty_ts.so's
+
+
+function _M.init(lib)
+    utf8_valid = lib.rts_utf8_valid
+end
+
+
+-- A string of the host's, which may have come as bytes; or what it is beside that. null is nil.
+local function plain(v)
+    if type(v) == "table" and getmetatable(v) == bytes_mt then
+        return v[1]
+    end
+    if v == null then
+        return nil
+    end
+    return v
+end
+
+_M.plain = plain
+
+
+-- A string as such when it is UTF-8, else as bytes.
+local function carried(v)
+    if type(v) == "string" and utf8_valid(v, #v) == 0 then
+        return values.bytes(v)
+    end
+    return v
+end
+
+_M.carried = carried
+
+
+-- What error() was called with, without the place in our code that nginx's functions put before it.
+function _M.reason(err)
+    return (tostring(err):gsub("^[^%s:]+%.lua:%d+: ", ""))
+end
+
+
+-- What pcall(f, ...) returned, as a reply.
+function _M.reply_of(ok, ...)
+    if not ok then
+        return setmetatable({ false, carried(_M.reason((...))) }, array_mt)
+    end
+    local reply = { true }
+    for i = 1, select("#", ...) do
+        local v = select(i, ...)
+        if v == nil then
+            v = null
+        end
+        reply[i + 1] = carried(v)
+    end
+    return setmetatable(reply, array_mt)
+end
+
+
+-- { "shared", dictionary, method, arguments … }: what the method returns, or error().
+function _M.shared(question)
+    local name, method = plain(question[2]), plain(question[3])
+    if not ngx or not ngx.shared then
+        error("shared dictionaries are nginx's", 0)
+    end
+    local dict = ngx.shared[name]
+    if not dict then
+        error("there is no shared dictionary " .. name .. ": declare it with lua_shared_dict "
+              .. name .. " in nginx's http block", 0)
+    end
+    if not METHODS[method] then
+        error("shared dictionaries have no method " .. tostring(method), 0)
+    end
+    local arguments = {}
+    local n = #question - 3
+    for i = 1, n do
+        arguments[i] = plain(question[i + 3])
+    end
+    return dict[method](dict, unpack(arguments, 1, n))
+end
+
+
+-- Answers questions with these functions by kind. Returns the array of replies.
+function _M.answer(asked, kinds)
+    local replies = {}
+    for i = 1, #asked do
+        local question = asked[i]
+        local kind = kinds[question[1]]
+        if kind then
+            replies[i] = _M.reply_of(pcall(kind, question))
+        else
+            replies[i] = _M.reply_of(false, "there is no question " .. tostring(question[1]))
+        end
+    end
+    return setmetatable(replies, array_mt)
+end
+
+
+local ANY_TIME = { shared = _M.shared }
+
+-- Answers questions that came without a call.
+function _M.answer_now(asked)
+    return _M.answer(asked, ANY_TIME)
+end
+
+
+-- In place of replies that cannot be sent: the reason, once for each.
+function _M.refusals(replies, err)
+    local refused = {}
+    for i = 1, #replies do
+        refused[i] = _M.reply_of(false, err)
+    end
+    return setmetatable(refused, array_mt)
+end
+
+
+return _M
