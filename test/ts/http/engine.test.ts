@@ -167,7 +167,6 @@ describe("one message", () => {
 });
 
 describe("questions", () => {
-  const results: unknown[] = [];
   const asking = definePlugin({
     name: "asking",
     async access(ctx) {
@@ -208,34 +207,26 @@ describe("questions", () => {
     assert.deepEqual(engine.kept, { chains: 1, requests: 0, runs: 0, streams: 0, background: 0 });
   });
 
-  for (const [kind, access] of Object.entries({
-    synchronous: (ctx: Parameters<NonNullable<Plugin["access"]>>[0]) => {
-      ctx.waitUntil(
-        ctx
-          .shared("d")
-          .incr("k", 1, 0)
-          .then((n) => results.push(n)),
-      );
-    },
-    asynchronous: async (ctx: Parameters<NonNullable<Plugin["access"]>>[0]) => {
-      await Promise.resolve();
-      ctx.waitUntil(
-        ctx
-          .shared("d")
-          .incr("k", 1, 0)
-          .then((n) => results.push(n)),
-      );
-    },
-  })) {
-    test(`a shared dictionary that a ${kind} handler leaves to the background is asked`, async () => {
-      results.length = 0;
-      const { engine } = open(definePlugin({ name: "leaves", access }));
-      await engine.configure(1, [["leaves", null]]);
-      assert.equal(await engine.run(head(), null, null, null, caller()), null);
-      await engine.close(null);
-      assert.deepEqual(results, ["shared d incr k 1 0 0"]);
-    });
-  }
+  test("a shared dictionary that a handler leaves to the background is asked", async () => {
+    const results: unknown[] = [];
+    const { engine } = open(
+      definePlugin({
+        name: "leaves",
+        access(ctx) {
+          ctx.waitUntil(
+            ctx
+              .shared("d")
+              .incr("k", 1, 0)
+              .then((n) => results.push(n)),
+          );
+        },
+      }),
+    );
+    await engine.configure(1, [["leaves", null]]);
+    assert.equal(await engine.run(head(), null, null, null, caller()), null);
+    await engine.close(null);
+    assert.deepEqual(results, ["shared d incr k 1 0 0"]);
+  });
 
   test("a caller that goes away aborts the handler's signal and forgets the run", async () => {
     let signal: AbortSignal | undefined;
