@@ -83,7 +83,7 @@ export function apply(
       case Change.uri: {
         const path = text();
         const args = next() as Wire | null;
-        state.setUri(path, args === null ? undefined : fromWire(args));
+        state.setUri(path, args === null ? "" : fromWire(args));
         break;
       }
       case Change.requestBody:

@@ -11,8 +11,9 @@ import type { PhaseDescription } from "../http/chain.js";
 import { checkDefinition } from "../http/definition.js";
 import { Engine, type Member as EngineMember } from "../http/engine.js";
 import type { Log } from "../sdk/context.js";
+import { RestyTsError } from "../sdk/errors.js";
 import type { ConfigOf, Phase, Plugin, PluginDefinition } from "../sdk/plugin.js";
-import { Calls } from "./calls.js";
+import { Calls, messageOf } from "./calls.js";
 import { type Clock, Dict } from "./dict.js";
 import { Exchange } from "./exchange.js";
 import { Pipe } from "./pipe.js";
@@ -73,8 +74,7 @@ class Kit implements TestKit {
         const [plugin = title, ...rest] = title.split(" ");
         this.#fail({ plugin, phase: rest.join(" "), status: 0, text: stackOf(error) });
       },
-      // eslint-disable-next-line @typescript-eslint/require-await -- what it throws is to reject
-      ask: async ([, ...words]) => answerShared({ dicts: this.#dicts }, words),
+      ask: ([, ...words]) => this.#ask(words),
       checkCarried,
       stackOf,
     });
@@ -171,6 +171,16 @@ class Kit implements TestKit {
     return { exchange, result, header };
   }
 
+  /** A question to a shared dictionary outside of a phase. */
+  // eslint-disable-next-line @typescript-eslint/require-await -- what it throws is to reject
+  async #ask(words: readonly unknown[]): Promise<unknown[]> {
+    try {
+      return answerShared({ dicts: this.#dicts }, words);
+    } catch (error) {
+      throw new RestyTsError("handler_failed", messageOf(error));
+    }
+  }
+
   #fail(failure: Failure): void {
     this.errors.push(failure);
     this.#notes.getStore()?.errors.push(failure);
@@ -213,7 +223,8 @@ function memberForEngine({ plugin, conf, options }: AnyMember): EngineMember {
  * @throws {RestyTsError} "bad_plugin", "bad_config"; what a setup throws.
  */
 export async function testChain(
-  members: readonly AnyMember[],
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- each has types of its own
+  members: readonly Member<any, any>[],
   options: KitOptions = {},
 ): Promise<TestKit> {
   const kit = new Kit(members, options);

@@ -229,7 +229,7 @@ export class RequestState {
     setField(this.responseFields, name, single ? values.slice(-1) : values);
   }
 
-  setUri(uri: string, args: string | undefined): void {
+  setUri(uri: string, args: string): void {
     this.uri = uri;
     this.args = args;
     this.#asReceived = false;

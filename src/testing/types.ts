@@ -9,21 +9,28 @@ export type FieldsInit =
 
 /** A request as the upstream, or a location asked by a subrequest, gets it. */
 export interface UpstreamRequest {
+  /** "GET" and so on. */
   readonly method: string;
   /** As on the wire, with the query. */
   readonly uri: string;
+  /** As nginx sends them, but for what proxy_set_header does. */
   readonly headers: HeaderFields;
+  /** All of it; empty when there is none. */
   readonly body: Uint8Array;
+  /** The body as UTF-8 text. */
   text(): string;
+  /** The body as JSON. @throws {SyntaxError} when it is none. */
   json<T = unknown>(): T;
 }
 
 /** A piece of a body: text is sent as UTF-8. */
 export type Piece = string | Uint8Array;
 
+/** An answer of a server that a test plays; a Fetch Response will do as well. */
 export interface UpstreamResponse {
   /** 200 when left out. */
   readonly status?: number;
+  /** A Content-Length is added where the length is known. */
   readonly headers?: FieldsInit;
   /** An array, or what iterates, comes chunk by chunk and without a Content-Length. */
   readonly body?: Piece | Iterable<Piece> | AsyncIterable<Piece>;
@@ -50,6 +57,7 @@ export interface Surroundings {
   readonly vars?: Readonly<Record<string, string>>;
 }
 
+/** What a kit is like, for all its requests. */
 export interface KitOptions extends Surroundings {
   /** Names of shared dictionaries (lua_shared_dict). */
   readonly shared?: readonly string[];
@@ -61,6 +69,7 @@ export interface KitOptions extends Surroundings {
   readonly defaultType?: string;
 }
 
+/** A request of a client. */
 export interface TestRequest extends Surroundings {
   /** "GET", or "POST" when there is a body. */
   readonly method?: string;
@@ -68,9 +77,11 @@ export interface TestRequest extends Surroundings {
   readonly url?: string;
   /** "Host: localhost" and a body's Content-Length are added. */
   readonly headers?: FieldsInit;
+  /** A form brings its Content-Type along. */
   readonly body?: Piece | URLSearchParams | FormData | Blob;
   /** In place of `body`: is sent as JSON. */
   readonly json?: unknown;
+  /** "1.1". */
   readonly httpVersion?: "1.0" | "1.1" | "2.0" | "3.0";
   /** "127.0.0.1". */
   readonly remoteAddress?: string;
@@ -82,11 +93,13 @@ export interface TestRequest extends Surroundings {
   readonly signal?: AbortSignal;
 }
 
+/** What the client got. */
 export interface TestResponse {
   /** 0 when the connection was cut before there was one. */
   readonly status: number;
   /** Without those that nginx adds at the end: Date, Server, Connection, Transfer-Encoding. */
   readonly headers: HeaderFields;
+  /** All of it. */
   readonly body: Uint8Array;
   /** The body's pieces, as they were sent. */
   readonly chunks: readonly Uint8Array[];
@@ -94,21 +107,29 @@ export interface TestResponse {
   readonly cut: boolean;
   /** The answer to a failure: the body when it is application/problem+json. */
   readonly problem: Problem | undefined;
+  /** The body as UTF-8 text. */
   text(): string;
+  /** The body as JSON. @throws {SyntaxError} when it is none. */
   json<T = unknown>(): T;
 }
 
 /** RFC 9457, as far as failures are told to clients. */
 export interface Problem {
+  /** "about:blank". */
   readonly type: string;
+  /** The status in words. */
   readonly title: string;
+  /** As in the status line. */
   readonly status: number;
+  /** $request_id, which the line in nginx's error log has, too. */
   readonly request_id: string;
 }
 
 /** A response whose body is not collected: for streams without an end. */
 export interface OpenResponse {
+  /** 0 when the connection was cut before there was one. */
   readonly status: number;
+  /** As of TestResponse. */
   readonly headers: HeaderFields;
   /** Pulls the pieces; leaving the loop is the client that leaves. */
   readonly pieces: AsyncIterable<Uint8Array>;
@@ -116,9 +137,13 @@ export interface OpenResponse {
   readonly result: Promise<TestResult>;
 }
 
+/** A line of ctx.log. */
 export interface LogLine {
+  /** The method that wrote it. */
   readonly level: "error" | "warn" | "notice" | "info" | "debug";
+  /** Whose it is. */
   readonly plugin: string;
+  /** The arguments as console.log would print them. */
   readonly text: string;
 }
 
@@ -126,18 +151,30 @@ export interface LogLine {
 export interface Failure {
   /** Of the plugin; of all the phase's when the call as a whole has failed. */
   readonly plugin: string;
+  /** Or "setup", "teardown", "access, in waitUntil". */
   readonly phase: string;
   /** What the policy has made of it; 0: it was let pass, or there was nobody to answer. */
   readonly status: number;
+  /** The error with its stack, or why the call has failed. */
   readonly text: string;
 }
 
+/** An address for http.balancer(). */
+export interface UpstreamAddress {
+  /** An IP address, or "unix:/path". */
+  readonly host: string;
+  /** null for "unix:". */
+  readonly port: number | null;
+}
+
+/** All that came of a request. */
 export interface TestResult {
+  /** What the client got. */
   readonly response: TestResponse;
   /** What the upstream got; undefined when a plugin answered. */
   readonly upstreamRequest: UpstreamRequest | undefined;
   /** What ctx.setUpstream gave for balancer_by_lua*. */
-  readonly upstreamAddress: { readonly host: string; readonly port: number | null } | undefined;
+  readonly upstreamAddress: UpstreamAddress | undefined;
   /** ngx.ctx at the end. */
   readonly ctx: Readonly<Record<string, unknown>>;
   /** The variables of `vars` at the end; one that was cleared is undefined. */
@@ -152,12 +189,17 @@ export interface TestResult {
 
 /** A shared dictionary as a test looks at it: at once, and it cannot fail. */
 export interface TestDict {
+  /** A value; null when there is none, or a list. */
   get(key: string): string | number | boolean | Uint8Array | null;
+  /** Sets a value. @param ttlSeconds 0 or left out: for ever. */
   set(key: string, value: string | number | boolean, ttlSeconds?: number): void;
+  /** A list, from its left end; empty when there is none. */
   list(key: string): readonly (string | number | Uint8Array)[];
+  /** Of all that have not expired. */
   keys(): string[];
 }
 
+/** Plugins ready for requests: what testPlugin and testChain give. */
 export interface TestKit {
   /** Sends a request through all phases. Rejects when `upstream` or a location throws. */
   request(request?: TestRequest): Promise<TestResult>;
@@ -186,12 +228,18 @@ export type PartialConfig<T> = T extends readonly (infer Item)[]
 
 /** What a chain says over a plugin's own. */
 export interface MemberOptions extends Policies {
+  /** The deadline of each of its phases. */
   readonly timeoutMs?: number;
+  /** In place of the plugin's own. */
   readonly priority?: number;
 }
 
+/** A plugin in a chain. */
 export interface Member<S = ConfigSchema, State = unknown> {
+  /** As definePlugin gives it. */
   readonly plugin: PluginDefinition<S, State>;
+  /** Checked against the schema; left out: {}. */
   readonly conf?: PartialConfig<ConfigOf<S>>;
+  /** What the chain says over the plugin's own. */
   readonly options?: MemberOptions;
 }

@@ -1,6 +1,6 @@
 /** Cases of the shared suite: failures and their policies, chains, state, questions to nginx. */
 import type { Case } from "./case.ts";
-import { asks, fails, keeps, mark1, mark2, mark3, refuses, slow } from "./plugins.ts";
+import { asks, fails, keeps, later, mark1, mark2, mark3, refuses, slow } from "./plugins.ts";
 
 const phases = ["rewrite", "access"] as const;
 const filters = ["headerFilter", "bodyFilter"] as const;
@@ -252,6 +252,19 @@ export const chainCases: readonly Case[] = [
     request: { method: "POST", body: "body" },
   }),
   ask("subrequest-method", "nginx does not know the method PURGE", { locations: inner }),
+  ask("subrequest", [404, null, null, "GET /inner?a=1&b=2"], {
+    title: "a subrequest may be answered with an error",
+    locations: { "/inner": ({ method, uri }) => ({ status: 404, body: `${method} ${uri}` }) },
+  }),
+  ask("subrequest", [204, null, null, ""], {
+    title: "a subrequest may be answered without a body",
+    locations: { "/inner": () => ({ status: 204 }) },
+  }),
+  ...["waits", "does not wait"].map((action): Case => ({
+    title: `shared dictionaries are there after the phase, too: the handler ${action}`,
+    chain: [{ plugin: later, conf: { waits: action === "waits" } }],
+    expect: { body: "one 1 two 1 ", lines: ["[later] 1 in waitUntil", "[later] 1 in log"] },
+  })),
   ask("set-args", ["new=1", "1", "/x"], { request: { url: "/x?old=1" } }),
   ...["set-unknown", "set-builtin"].map((action) =>
     ask(action, undefined, {

@@ -60,7 +60,7 @@ const actions: Record<string, (ctx: RequestContext) => Promise<unknown>> = {
     return [
       await outcome(dict.get("")),
       await outcome(dict.set("", 1)),
-      await outcome(dict.get("k".repeat(65_536)).catch((e: Error) => e.message.slice(-12))),
+      String(await outcome(dict.get("k".repeat(65_536)))).slice(-12),
       await outcome(dict.set("k", 1, -1)),
     ];
   },
@@ -93,7 +93,8 @@ const actions: Record<string, (ctx: RequestContext) => Promise<unknown>> = {
   },
   async subrequest(ctx) {
     const { status, headers, body } = await ctx.subrequest("/inner?a=1", { args: "b=2" });
-    return [status, headers["x-inner"], headers["x-several"], Buffer.from(body).toString()];
+    const { "x-inner": inner = null, "x-several": several = null } = headers;
+    return [status, inner, several, Buffer.from(body).toString()];
   },
   async "subrequest-post"(ctx) {
     const { status, body } = await ctx.subrequest("/inner", { method: "POST", body: "sent" });
