@@ -29,8 +29,18 @@ export interface Tokens {
 
 export function makeTokens(sub: string): Tokens {
   const now = Math.floor(Date.now() / 1000);
-  const header = { alg: "HS256", typ: "JWT" };
-  const payload = { sub, iss: "https://issuer.example", iat: now, exp: now + LIFETIME_S };
+  // RFC 9068, 2.2: what an access token has.
+  const header = { alg: "HS256", typ: "at+jwt" };
+  const payload = {
+    iss: "https://issuer.example",
+    aud: "https://api.example",
+    sub,
+    client_id: "s6BhdRkqt3",
+    iat: now,
+    exp: now + LIFETIME_S,
+    jti: "dbe39bf3-a3ba-4238-a513-f51d6e1691c4",
+    scope: "openid profile orders:read orders:write",
+  };
   const good = signed(header, payload);
   const otherPayload = part({ ...payload, sub: "root" });
   return {
@@ -38,6 +48,7 @@ export function makeTokens(sub: string): Tokens {
     bad: {
       "a changed payload": good.replace(/\.[^.]+\./, `.${otherPayload}.`),
       "a changed signature": tampered(good),
+      "a longer signature": `${good}AAAA`,
       "no signature": good.slice(0, good.lastIndexOf(".") + 1),
       "an expired one": signed(header, { ...payload, exp: now - 60 }),
       "no time of expiry": signed(header, { sub }),

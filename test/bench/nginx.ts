@@ -77,10 +77,6 @@ const LOCATIONS: Readonly<Record<Target, string>> = {
       access_by_lua_block { require("resty.ts.http").access("bench-fields") }
       ${ANSWER_OK}
     }
-    location = /ts/jose {
-      access_by_lua_block { require("resty.ts.http").access("bench-jose", { secret = "${JWT_SECRET}" }) }
-      ${ANSWER_USER}
-    }
     location = /ts/burn { content_by_lua_block { require("bench_ts").burn() } }
     location = /ts/stats { content_by_lua_block { require("bench_ts").stats() } }`,
   njs: `

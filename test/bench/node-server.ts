@@ -1,10 +1,10 @@
 // Starts and stops the Node HTTP server (server.ts) that the `proxy` target is served by.
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
-import { transform } from "esbuild";
+import { build } from "esbuild";
 
 import { JWT_SECRET } from "./jwt.ts";
 import { BENCH_DIR, whenExited } from "./support.ts";
@@ -28,13 +28,16 @@ async function stopServer(child: ChildProcess): Promise<void> {
 /** Starts the server in `dir` (created, and removed by `stop`) and waits until it listens. */
 export async function startNodeServer(dir: string): Promise<NodeServer> {
   mkdirSync(dir, { recursive: true });
-  const compiled = await transform(readFileSync(join(BENCH_DIR, "server.ts"), "utf8"), {
-    loader: "ts",
+  const script = join(dir, "server.mjs");
+  await build({
+    entryPoints: [join(BENCH_DIR, "server.ts")],
+    bundle: true,
+    platform: "node",
     format: "esm",
     target: "node18",
+    outfile: script,
+    logLevel: "warning",
   });
-  const script = join(dir, "server.mjs");
-  writeFileSync(script, compiled.code);
 
   const socketPath = join(dir, "node.sock");
   const child = spawn(process.execPath, [script, socketPath, JWT_SECRET], {
