@@ -4,7 +4,7 @@ import type { HttpResponse } from "../sdk/http.js";
 import { Change, wireBytes } from "./changes.js";
 import { Fields } from "./fields.js";
 import type { FlatFields, Head } from "./head.js";
-import { checkBodyAllowed, checkFieldChange, checkStatus } from "./validate.js";
+import { checkBodyAllowed, checkFieldChange, checkStatus, isHopByHop } from "./validate.js";
 
 /** What a response needs of the run that it is part of. */
 export interface ResponseOwner {
@@ -65,6 +65,8 @@ export class ResponseImpl implements HttpResponse {
   }
 }
 
+/** fetch gives the decoded body, and leaves these as they were. */
+const DECODED = new Set(["content-encoding", "content-length"]);
 const EMPTY = new Uint8Array(0);
 
 /** A body that is still being made. */
@@ -123,8 +125,11 @@ export async function takeApart(response: Response): Promise<AnswerParts> {
   const status = checkStatus(response.status);
   const fields: [string, string][] = [];
   let declared: string | undefined;
+  // What fetch brought describes the connection and the encoding that it came in, not what is sent on.
+  const fetched = response.url !== "";
   for (const [name, value] of response.headers) {
     // Fetch gives each Set-Cookie on its own, and all else joined.
+    if (fetched && (isHopByHop(name) || DECODED.has(name))) continue;
     if (name === "content-length") {
       declared = value;
       continue;

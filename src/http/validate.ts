@@ -37,9 +37,14 @@ export function checkFieldName(name: unknown): string {
   return name.toLowerCase();
 }
 
+/** @param lower a name in lower case. */
+export function isHopByHop(lower: string): boolean {
+  return HOP_BY_HOP.has(lower);
+}
+
 /** @param lower the name as checkFieldName gave it. */
 export function checkFieldChange(lower: string): void {
-  if (HOP_BY_HOP.has(lower)) {
+  if (isHopByHop(lower)) {
     refuse(`${lower} is a hop-by-hop field: it belongs to nginx, which sets it as it needs`);
   }
 }

@@ -1,6 +1,9 @@
 /** The engine without nginx: one message a phase, changes in order, questions, policies, streams. */
 import assert from "node:assert/strict";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { describe, test } from "node:test";
+import { gzipSync } from "node:zlib";
 import { Change, type Changes } from "../../../src/http/changes.ts";
 import { type Caller, Engine } from "../../../src/http/engine.ts";
 import { encodeHead, HeadFlag, type HeadParts, PhaseNumber } from "../../../src/http/head.ts";
@@ -149,6 +152,32 @@ describe("one message", () => {
     assert.deepEqual(changes.slice(-3, -1), [Change.exit, 201]);
     assert.equal(Buffer.from(changes.at(-1) as Uint8Array).toString(), "hi");
     assert.ok(changes.includes("x-b"));
+  });
+
+  test("what fetch brought is sent on as it is now, not as it came", async () => {
+    const server = createServer((_, response) => {
+      response.writeHead(200, { "content-encoding": "gzip", "x-own": "1", "keep-alive": "x" });
+      response.end(gzipSync("decoded"));
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { port } = server.address() as AddressInfo;
+    const { engine } = open(
+      definePlugin({ name: "forwards", access: () => fetch(`http://127.0.0.1:${port}/`) }),
+    );
+    await engine.configure(1, [["forwards", null]]);
+    const changes = (await engine.run(head(), null, null, null, caller())) as unknown[];
+    let text = Buffer.from(changes.at(-1) as Uint8Array).toString();
+    if (changes.at(-4) === Change.stream) {
+      for (let piece; (piece = await engine.pull(changes.at(-3) as number, caller())) !== null;)
+        text += Buffer.from(piece).toString();
+    }
+    server.closeAllConnections();
+    server.close();
+    assert.equal(text, "decoded");
+    assert.ok(changes.includes("x-own"));
+    for (const name of ["content-encoding", "content-length", "connection", "keep-alive"]) {
+      assert.ok(!changes.includes(name), name);
+    }
   });
 
   test("plugins run in order of priority", async () => {
