@@ -247,13 +247,15 @@ describe("configurations", () => {
         initWorker: `closing = require("resty.ts.http").chain { { "counted", { n = 1 } } }`,
         locations: {
           "= /x": phase("access", "closing:access()") + ok,
-          "= /close": plainContent("closing:close() closing:close()"),
+          "= /close": `${phase("access", "closing:access()")}
+            ${phase("header_filter", "closing:header_filter()")} ${phase("log", "closing:log()")}
+            ${plainContent(`closing:close() closing:close() ngx.print("closed")`)}`,
         },
         allowLog: [/this chain was closed/],
       },
       async (nginx) => {
         assert.equal((await nginx.ask("/x")).headers["x-conf"], `{"n":1}`);
-        await nginx.ask("/close");
+        assert.equal((await nginx.ask("/close")).text, "closed");
         await nginx.waitForLog(/torn down/);
         assert.equal((await keptOf(nginx)).chains, 0);
         assert.equal((await nginx.ask("/x")).status, 500);

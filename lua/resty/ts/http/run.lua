@@ -45,8 +45,8 @@ local function ready(phase, chain)
         return chain.phases[phase.name], client
     end
     local state = request.get()
-    if state.failed == chain then
-        return nil
+    if state.failed == chain or chain.closed and not phase.answers then
+        return nil -- of a request that was under way when the chain was closed
     end
     if client then
         local ok
