@@ -11,12 +11,22 @@ export function messageOf(error: unknown): string {
   }
 }
 
-/** With the stack, for the log. */
+const MOST_CAUSES = 5;
+
+/** With the stack, and the causes', for the log. */
 export function stackOf(error: unknown): string {
+  const parts: string[] = [];
   try {
-    if (error instanceof Error && typeof error.stack === "string") return error.stack;
+    let at = error;
+    while (at instanceof Error && typeof at.stack === "string" && parts.length < MOST_CAUSES) {
+      parts.push(at.stack);
+      if (at.cause === undefined) return parts.join("\ncaused by ");
+      at = at.cause;
+    }
+    parts.push(messageOf(at));
   } catch {
     // a getter that throws: the message will have to do
+    parts.push(messageOf(error));
   }
-  return messageOf(error);
+  return parts.join("\ncaused by ");
 }
