@@ -117,6 +117,7 @@ describe("docs/phases.md", () => {
           `local ts = require "resty.ts"
            local stats = ts.stats()
            stats.pieces = ngx.shared.kept:get("pieces") or 0
+           stats.background = ngx.shared.kept:get("background") or 0
            ngx.print(require("cjson").encode(stats))`,
         ),
       },
@@ -209,6 +210,14 @@ describe("docs/phases.md", () => {
       if (phase !== "content")
         assert.match(results[name] ?? "", /cannot be run in content_by_lua/, phase);
     }
+  });
+
+  test("shared dictionaries are asked in the background, whatever the phase", async () => {
+    await until("each phase has counted", async () => {
+      const { background } = await nginx.json<{ background: number }>("/_stats");
+      // bodyFilter counts for each piece.
+      return background >= phases.length;
+    });
   });
 
   interface Counts {

@@ -54,8 +54,11 @@ const rows: Record<string, (ctx: Any) => unknown> = {
   "set variables, `ctx.var.set`": (ctx) => {
     ctx.var.set("probe_var", "set");
   },
-  "use shared dictionaries, `ctx.shared`": async (ctx) => {
+  "wait for shared dictionaries, `ctx.shared`": async (ctx) => {
     must((await ctx.shared("kept").incr("probe", 1, 0)) >= 1, "counter");
+  },
+  "use shared dictionaries in `ctx.waitUntil`": (ctx) => {
+    ctx.waitUntil(ctx.shared("kept").incr("background", 1, 0));
   },
   "make subrequests, `ctx.subrequest`": async (ctx) => {
     const { status, body } = await ctx.subrequest("/sub");

@@ -1,0 +1,106 @@
+/**
+ * A package registry on loopback with this project, as npm packs it, and the packages that
+ * package-lock.json has put into node_modules: `npm install resty-ts` as after its publication.
+ * Packages for other platforms are not there; npm leaves those out by itself.
+ */
+import { execFile } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { PROJECT_ROOT } from "../../support/project.js";
+
+const run = promisify(execFile);
+
+interface Manifest {
+  readonly name: string;
+  readonly version: string;
+}
+
+const manifestOf = (folder: string): Manifest =>
+  JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as Manifest;
+
+/** name -> version -> folder */
+function installed(): Map<string, Map<string, string>> {
+  const lock = JSON.parse(readFileSync(join(PROJECT_ROOT, "package-lock.json"), "utf8")) as {
+    packages: Record<string, unknown>;
+  };
+  const found = new Map<string, Map<string, string>>();
+  for (const place of Object.keys(lock.packages).sort()) {
+    const folder = join(PROJECT_ROOT, place);
+    if (!existsSync(join(folder, "package.json"))) continue;
+    const { name, version } = manifestOf(folder);
+    found.set(name, new Map([...(found.get(name) ?? []), [version, folder]]));
+  }
+  return found;
+}
+
+export class Registry {
+  readonly #server: Server;
+  readonly #packages = installed();
+  readonly #tarballs: string;
+  #url = "";
+
+  private constructor(tarballs: string) {
+    this.#tarballs = tarballs;
+    this.#server = createServer((request, response) => {
+      this.#answer(decodeURIComponent(request.url ?? "")).then(
+        (body) => response.writeHead(body === undefined ? 404 : 200).end(body),
+        (error: unknown) => response.writeHead(500).end(String(error)),
+      );
+    });
+  }
+
+  /** @param folder for tarballs; the caller's. */
+  static async start(folder: string): Promise<Registry> {
+    mkdirSync(folder, { recursive: true });
+    const registry = new Registry(folder);
+    await new Promise<void>((resolve) => {
+      registry.#server.listen(0, "127.0.0.1", resolve);
+    });
+    registry.#url = `http://127.0.0.1:${(registry.#server.address() as AddressInfo).port}`;
+    return registry;
+  }
+
+  get url(): string {
+    return this.#url;
+  }
+
+  close(): void {
+    this.#server.closeAllConnections();
+    this.#server.close();
+  }
+
+  /** "/NAME" is the package's description, "/NAME/-/VERSION.tgz" its tarball. */
+  async #answer(path: string): Promise<Buffer | string | undefined> {
+    const [, name = "", version] = /^\/(.+?)(?:\/-\/(.+)\.tgz)?$/.exec(path) ?? [];
+    const versions = this.#packages.get(name);
+    if (versions === undefined) return undefined;
+    if (version !== undefined) return this.#pack(name, versions.get(version) ?? "");
+    // The first is the one at the top of node_modules: package.json's own.
+    const [latest] = versions.keys();
+    return JSON.stringify({
+      name,
+      "dist-tags": { latest },
+      versions: Object.fromEntries(
+        [...versions].map(([each, folder]) => [
+          each,
+          { ...manifestOf(folder), dist: { tarball: `${this.#url}/${name}/-/${each}.tgz` } },
+        ]),
+      ),
+    });
+  }
+
+  async #pack(name: string, folder: string): Promise<Buffer> {
+    const file = join(this.#tarballs, `${name.replaceAll("/", "-")}.tgz`);
+    if (name === "resty-ts") {
+      const args = ["pack", "--ignore-scripts", "--silent", "--pack-destination", this.#tarballs];
+      const { stdout } = await run("npm", args, { cwd: folder });
+      return readFileSync(join(this.#tarballs, stdout.trim()));
+    }
+    const args = ["-czf", file, "--exclude=./node_modules", "--transform=s,^\\.,package,", "."];
+    await run("tar", args, { cwd: folder, env: { ...process.env, GZIP: "-1" } });
+    return readFileSync(file);
+  }
+}
