@@ -13,80 +13,96 @@ export interface BatchOptions {
   readonly warn: (text: string) => void;
 }
 
+/** Once there is no time any more: attempts at most, and the pause between them. */
+const LAST_ATTEMPTS = 5;
+const LAST_PAUSE_MS = 50;
+const MOST_PAUSE_MS = 30_000;
+
 export class Batches {
   readonly #options: BatchOptions;
   #waiting: object[] = [];
   #dropped = 0;
   #timer: NodeJS.Timeout | undefined;
   #sending: Promise<void> | undefined;
-  #wake: (() => void) | undefined;
+  /** What waits goes, a full batch or not. */
+  #due = false;
   #closing = false;
+  #wake: (() => void) | undefined;
 
   constructor(options: BatchOptions) {
     this.#options = options;
   }
 
   add(entry: object): void {
-    const { batchSize, intervalMs, maxWaiting } = this.#options;
-    if (this.#waiting.length >= maxWaiting) {
+    if (this.#waiting.length >= this.#options.maxWaiting) {
       this.#waiting.shift();
-      this.#dropped++;
+      if (this.#dropped++ === 0) this.#options.warn("the buffer is full: entries are dropped");
     }
     this.#waiting.push(entry);
-    if (this.#waiting.length >= batchSize) this.#start();
-    else this.#timer ??= setTimeout(() => this.#start(), intervalMs);
+    this.#start();
   }
 
-  /** Sends what is there, without the pauses between retries. */
+  /** Sends what is there, in a few attempts that follow each other at once. */
   async close(): Promise<void> {
-    this.#closing = true;
+    this.#closing = this.#due = true;
     this.#wake?.();
     this.#start();
     await this.#sending;
+    clearTimeout(this.#timer);
   }
 
   #start(): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
     this.#sending ??= this.#run().finally(() => {
       this.#sending = undefined;
     });
   }
 
   async #run(): Promise<void> {
-    const { batchSize, warn } = this.#options;
-    while (this.#waiting.length > 0) {
+    const { batchSize, intervalMs, warn } = this.#options;
+    while (this.#waiting.length >= (this.#due ? 1 : batchSize)) {
       await this.#deliver(this.#waiting.splice(0, batchSize));
-      if (this.#dropped > 0) warn(`${this.#dropped} entries were dropped: the buffer was full`);
+      if (this.#dropped > 0) warn(`${this.#dropped} entries were dropped`);
       this.#dropped = 0;
     }
+    this.#due = this.#closing;
+    if (this.#waiting.length === 0) return;
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      this.#due = true;
+      this.#start();
+    }, intervalMs);
   }
 
   async #deliver(batch: readonly object[]): Promise<void> {
     const { retries, backoffMs, send, warn } = this.#options;
-    for (let attempt = 0; ; attempt++) {
+    for (let attempt = 0, last = 0; ; attempt++) {
       try {
         await send(batch);
         return;
       } catch (error) {
-        if (attempt >= retries) {
+        if (this.#closing) last++;
+        if (attempt >= retries || last >= LAST_ATTEMPTS) {
           warn(`${batch.length} entries are lost after ${attempt + 1} attempts: ${String(error)}`);
           return;
         }
         // Half of it by chance, so that many workers do not come back at once.
-        await this.#pause(backoffMs * 2 ** attempt * (0.5 + Math.random() / 2));
+        const pauseMs = Math.min(backoffMs * 2 ** attempt, MOST_PAUSE_MS);
+        await this.#pause(pauseMs * (0.5 + Math.random() / 2));
       }
     }
   }
 
-  #pause(ms: number): Promise<void> {
-    if (this.#closing) return Promise.resolve();
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      this.#wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
+  async #pause(ms: number): Promise<void> {
+    if (!this.#closing) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, ms);
+        this.#wake = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    } else {
+      await new Promise((resolve) => setTimeout(resolve, Math.min(ms, LAST_PAUSE_MS)));
+    }
   }
 }

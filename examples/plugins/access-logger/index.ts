@@ -2,12 +2,15 @@
  * The access log, sent to an HTTP collector in batches, one JSON object a line.
  *
  *     server {
- *       log_by_lua_block { require("resty.ts.http").log("access-logger", {
- *                            url = "https://logs.example.org/ingest" }) }
+ *       access_by_lua_block { require("resty.ts.http").access("access-logger", {
+ *                               url = "https://logs.example.org/ingest" }) }
+ *       log_by_lua_block    { require("resty.ts.http").log("access-logger") }
  *     }
  *
- * No response waits for it. A batch that the collector does not take is sent again; what is still
- * there when the worker shuts down or the configuration goes is sent at once.
+ * No response waits for it. There is nothing to do in access but to be ready: log cannot wait until
+ * the configuration is loaded, and the first entries of a worker would be lost. A batch that the
+ * collector does not take is sent again; what is still there when the worker shuts down or the
+ * configuration goes is sent at once.
  */
 import { definePlugin, Type } from "resty-ts";
 import { Batches } from "./batches.js";
