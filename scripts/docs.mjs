@@ -52,6 +52,7 @@ async function render(folder) {
     excludeExternals: true,
     excludePrivate: true,
     sort: ["source-order"],
+    groupOrder: ["Functions", "Classes", "Interfaces", "Type Aliases", "Variables"],
     validation: { notExported: true, invalidLink: true, notDocumented: true },
     requiredToBeDocumented: REQUIRED,
     // What handlers return, spelled out where they are described.

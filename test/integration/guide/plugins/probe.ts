@@ -58,7 +58,8 @@ const rows: Record<string, (ctx: Any) => unknown> = {
     must((await ctx.shared("kept").incr("probe", 1, 0)) >= 1, "counter");
   },
   "use shared dictionaries in `ctx.waitUntil`": (ctx) => {
-    ctx.waitUntil(ctx.shared("kept").incr("background", 1, 0));
+    const phase = ctx.request.headers.get("x-phase") ?? "";
+    ctx.waitUntil(ctx.shared("kept").set(`background ${phase}`, true));
   },
   "make subrequests, `ctx.subrequest`": async (ctx) => {
     const { status, body } = await ctx.subrequest("/sub");
