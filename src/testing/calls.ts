@@ -62,6 +62,8 @@ export class Calls {
           }, ms);
         }
         pending.then(resolve, reject);
+        // While the handlers ran, before they waited.
+        if (this.gone !== undefined) this.#abort(this.gone);
       });
     } finally {
       this.#abort = undefined;

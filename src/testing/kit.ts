@@ -45,6 +45,13 @@ interface Notes {
   readonly errors: Failure[];
 }
 
+interface Begun {
+  readonly exchange: Exchange;
+  readonly result: Promise<TestResult>;
+  /** Resolves when the response's header is sent, or will not be. */
+  readonly header: Promise<void>;
+}
+
 function stackOf(error: unknown): string {
   return error instanceof Error && typeof error.stack === "string" ? error.stack : inspect(error);
 }
@@ -117,10 +124,18 @@ class Kit implements TestKit {
     await this.#engine.close(null);
   }
 
-  async #begin(
-    request: TestRequest,
-    pipe: Pipe,
-  ): Promise<{ exchange: Exchange; result: Promise<TestResult>; header: Promise<void> }> {
+  /** Begins a request, which close() waits for. */
+  #begin(request: TestRequest, pipe: Pipe): Promise<Begun> {
+    const begun = this.#exchange(request, pipe);
+    const running = begun
+      .then(({ result }) => result)
+      .catch(() => undefined) // whoever made the request is told
+      .finally(() => this.#running.delete(running));
+    this.#running.add(running);
+    return begun;
+  }
+
+  async #exchange(request: TestRequest, pipe: Pipe): Promise<Begun> {
     const options = this.#options;
     const vars = { ...options.vars, ...request.vars };
     const state = await RequestState.make(
@@ -166,8 +181,6 @@ class Kit implements TestKit {
     const result = this.#notes
       .run(notes, () => exchange.play())
       .finally(() => signal?.removeEventListener("abort", leave));
-    const running = result.catch(() => undefined).finally(() => this.#running.delete(running));
-    this.#running.add(running);
     return { exchange, result, header };
   }
 

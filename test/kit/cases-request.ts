@@ -36,19 +36,47 @@ export const requestCases: readonly Case[] = [
     title: "a field that is set takes the place of all of its name",
     chain: edit("set-in-place"),
     request: { headers: B },
-    expect: {},
+    expect: {
+      upstream: {
+        fields: [
+          ["X-A", "a"],
+          ["X-B", "two"],
+          ["X-C", "c"],
+        ],
+      },
+    },
   },
   {
-    title: "a field that is set to several values",
+    title: "a field that is set to several values: the first in its place, the others last",
     chain: edit("set-several"),
     request: { headers: B },
-    expect: {},
+    expect: {
+      upstream: {
+        fields: [
+          ["X-A", "a"],
+          ["X-B", "1"],
+          ["X-C", "c"],
+          ["X-B", "2"],
+          ["X-B", "3"],
+        ],
+      },
+    },
   },
   {
-    title: "a field that is appended",
+    title: "a field that is appended comes last",
     chain: edit("append"),
     request: { headers: B },
-    expect: {},
+    expect: {
+      upstream: {
+        fields: [
+          ["X-A", "a"],
+          ["X-B", "1"],
+          ["X-C", "c"],
+          ["X-B", "2"],
+          ["X-B", "3"],
+        ],
+      },
+    },
   },
   {
     title: "a field that is deleted is gone with all of its name",
@@ -64,10 +92,17 @@ export const requestCases: readonly Case[] = [
     },
   },
   {
-    title: "a field that is set to nothing",
+    title: "a field that is set to nothing is deleted",
     chain: edit("set-empty"),
     request: { headers: B },
-    expect: {},
+    expect: {
+      upstream: {
+        fields: [
+          ["X-A", "a"],
+          ["X-C", "c"],
+        ],
+      },
+    },
   },
   {
     title: "a field that is set to no values is deleted",
@@ -97,13 +132,28 @@ export const requestCases: readonly Case[] = [
     title: "names with an underscore do not reach plugins",
     chain: edit("fields"),
     request: { headers: { "X-A": "1", X_B: "2", "X-C": "" } },
-    expect: {},
+    expect: {
+      upstream: {
+        fields: [
+          ["X-A", "1"],
+          ["X-C", ""],
+          ["X-Seen", "X-A=1 | X-C="],
+        ],
+      },
+    },
   },
   {
     title: "space around a value is not part of it",
     chain: edit("fields"),
     request: { headers: { "X-A": "  a  b\t" } },
-    expect: {},
+    expect: {
+      upstream: {
+        fields: [
+          ["X-A", "a  b"],
+          ["X-Seen", "X-A=a  b"],
+        ],
+      },
+    },
   },
   {
     title: "cookies are decoded, the first of a name wins",
@@ -116,22 +166,37 @@ export const requestCases: readonly Case[] = [
     },
     expect: { upstream: { field: { "X-Seen": '{"a":"1","b":"x y","c":"\\"q\\""}' } } },
   },
-  ...[
-    ["/a%2Fb", '["GET","/a%2Fb","/a%2Fb","/a/b"'],
-    ["/caf%C3%A9", '["GET","/caf%C3%A9","/caf%C3%A9"'],
-    ["/a?", '["GET","/a?","/a?","/a"'],
-    ["/a??b", '["GET","/a??b","/a??b","/a"'],
-    ["/?a", '["GET","/?a","/?a","/"'],
-    ["/x?a=&a=1&b=%20+", '["GET","/x?a=&a=1&b=%20+","/x?a=&a=1&b=%20+","/x"'],
-    ["/a/../b//c/./d", '["GET","/a/../b//c/./d","/a/../b//c/./d","/b/c/d"'],
-    ["/a%3Fb%23c%25", '["GET","/a%3Fb%23c%25","/a%3Fb%23c%25","/a?b#c%"'],
-    ["/a/%2e%2E/b/.", '["GET","/a/%2e%2E/b/.","/a/%2e%2E/b/.","/b/"'],
-  ].map(([url = "", seen]): Case => ({
-    title: `the target ${url} is seen, and goes on, as it came`,
-    chain: [{ plugin: edits, conf: { action: "url" } }],
-    request: { url },
-    expect: { upstream: { uri: url }, ...(seen === undefined ? {} : {}) },
+  ...(
+    [
+      ["/a%2Fb", "/a/b", "/a%2Fb"],
+      ["/caf%C3%A9", "/caf\u00c3\u00a9", "/caf%C3%A9"],
+      ["/a?", "/a", "/a?"],
+      ["/a??b", "/a", "/a??b"],
+      ["/?a", "/", "/?a"],
+      ["/x?a=&a=1&b=%20+", "/x", "/x?a=&a=1&b=%20+"],
+      ["/a/../b//c/./d", "/b/c/d", "/b//c/d"],
+      ["/a%3Fb%23c%25", "/a?b#c%", "/a%3Fb%23c%25"],
+      ["/a/%2e%2E/b/.", "/b/", "/b/"],
+    ] as const
+  ).map(([uri, path, url]): Case => ({
+    title: `the target ${uri} is seen, and goes on, as it came`,
+    chain: edit("url"),
+    request: { url: uri },
+    expect: { upstream: { uri, field: { "X-Seen": JSON.stringify([uri, uri, path, url]) } } },
   })),
+  {
+    title: "what the request line says is seen",
+    chain: edit("query"),
+    request: { method: "DELETE", url: "/?a=&a=1&b=%20+&c" },
+    expect: {
+      upstream: {
+        method: "DELETE",
+        field: {
+          "X-Seen": '["DELETE","http","1.1",[["a",""],["a","1"],["b","  "],["c",""]]]',
+        },
+      },
+    },
+  },
   {
     title: "the method is changed",
     chain: [...edit("method"), { plugin: looks }],
@@ -175,12 +240,14 @@ export const requestCases: readonly Case[] = [
   {
     title: "a changed path that is not ASCII is escaped as UTF-8",
     chain: edit("uri-utf8"),
-    expect: {},
+    expect: { upstream: { uri: "/caf%C3%A9?x=%C3%A9" } },
   },
   {
     title: "later phases see a changed path that is not ASCII",
     chain: [...edit("uri-utf8", "rewrite"), { plugin: looks }],
-    expect: {},
+    expect: {
+      upstream: { field: { "X-Looks": '["GET","/caf%C3%A9?x=%C3%A9","/caf?",null,0]' } },
+    },
   },
   {
     title: "the body is replaced, and its length with it",

@@ -14,7 +14,13 @@ const actions: Record<string, (ctx: RequestContext) => unknown> = {
   "copy-value": ({ request }) => request.headers.set("X-Copy", request.headers.get("x-bytes")!),
   host: ({ request }) => request.headers.set("X-Host", request.headers.get("HOST")!),
   fields: ({ request }) =>
-    request.headers.set("X-Seen", [...request.headers].map((pair) => pair.join("=")).join(" | ")),
+    request.headers.set(
+      "X-Seen",
+      [...request.headers]
+        .filter(([name]) => name.startsWith("X"))
+        .map((pair) => pair.join("="))
+        .join(" | "),
+    ),
   cookies: ({ request }) => request.headers.set("X-Seen", JSON.stringify(request.cookies)),
   method: ({ request }) => (request.method = "PUT"),
   "method-unknown": ({ request }) => (request.method = "PURGE"),
@@ -27,20 +33,14 @@ const actions: Record<string, (ctx: RequestContext) => unknown> = {
   body: ({ request }) => request.setBody("replaced"),
   "body-bytes": ({ request }) => request.setBody(Uint8Array.of(0, 255, 128, 10)),
   "body-empty": ({ request }) => request.setBody(""),
-  url: ({ request }) =>
-    request.headers.set(
-      "X-Seen",
-      JSON.stringify([
-        request.method,
-        request.uri,
-        request.originalUri,
-        request.path,
-        request.url.href,
-        [...request.query],
-        request.scheme,
-        request.httpVersion,
-      ]),
-    ),
+  url: ({ request: { uri, originalUri, path, url, headers } }) => {
+    // Fields are bytes.
+    const bytes = Buffer.from(path, "utf8").toString("latin1");
+    const seen = [uri, originalUri, bytes, url.href.replace(/^http:..[^/]*/, "")];
+    headers.set("X-Seen", JSON.stringify(seen));
+  },
+  query: ({ request: { method, scheme, httpVersion, query, headers } }) =>
+    headers.set("X-Seen", JSON.stringify([method, scheme, httpVersion, [...query]])),
   "bad-name": ({ request }) => request.headers.set("bad name", "x"),
   "bad-value": ({ request }) => request.headers.set("x-a", "a\r\nb: c"),
   "hop-by-hop": ({ request }) => request.headers.set("Transfer-Encoding", "chunked"),
