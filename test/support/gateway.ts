@@ -256,9 +256,13 @@ export class Upstream {
 
 // The gateway -------------------------------------------------------------------------------------
 
-export interface GatewayOptions extends Omit<NginxOptions, "listen" | "locations" | "http"> {
+export interface GatewayOptions extends Omit<
+  NginxOptions,
+  "listen" | "locations" | "http" | "initWorker"
+> {
   /** As those of NginxOptions; may tell the upstream's address. */
   http?: (gateway: GatewayPlaces) => string;
+  initWorker?: (gateway: GatewayPlaces) => string;
   locations: (gateway: GatewayPlaces) => Record<string, string>;
 }
 
@@ -289,6 +293,7 @@ export class Gateway implements GatewayPlaces {
         ...options,
         ts: { plugins: EXAMPLE_PLUGINS, ...options.ts },
         http: options.http?.({ upstream }) ?? "",
+        initWorker: options.initWorker?.({ upstream }) ?? "",
         locations: options.locations({ upstream }),
         files: { "conf/cert.pem": cert, "conf/key.pem": key, ...options.files },
         server: `

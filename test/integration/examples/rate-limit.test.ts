@@ -161,7 +161,7 @@ describe("rate-limit in Redis", () => {
     "for many machines",
     () => ({
       workers: 2,
-      initWorker: `
+      initWorker: () => `
         local http = require "resty.ts.http"
         local function chain(name, on_error)
             http.route(name, { { name = "rate-limit", on_error = on_error, conf = {
