@@ -1,0 +1,122 @@
+/** docs/plugins.md: its TypeScript compiles, and what it says is refused is refused. */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { before, describe, test } from "node:test";
+import ts from "typescript";
+import { definePlugin, type Plugin, type RequestContext } from "../../../src/sdk/index.ts";
+import { testPlugin } from "../../../src/testing/index.ts";
+import { PROJECT_ROOT } from "../../support/project.js";
+import { blocksOf, readDoc, tableBelow } from "./markdown.js";
+
+const text = readDoc("plugins.md");
+
+/** What stands alone is a module; the rest is the body of a handler. */
+function moduleOf(code: string): string {
+  if (code.includes("export default")) return code;
+  return `
+import { createHash } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import { definePlugin, type Exit } from "resty-ts";
+export const used = [createHash, sleep];
+export default definePlugin({
+  name: "fragment",
+  async access(ctx): Promise<Response | Exit | undefined> {
+    ${code}
+    return undefined;
+  },
+});`;
+}
+
+/** The compiler's complaints, by the block's line in the document. */
+function compile(sources: Map<string, string>): string[] {
+  const file = join(PROJECT_ROOT, "tsconfig.json");
+  const config = ts.parseJsonConfigFileContent(
+    (ts.readConfigFile(file, (name) => ts.sys.readFile(name)) as { config: unknown }).config,
+    ts.sys,
+    PROJECT_ROOT,
+  );
+  const options: ts.CompilerOptions = { ...config.options, noUnusedLocals: false };
+  const host = ts.createCompilerHost(options);
+  const own = { ...host };
+  host.readFile = (name) => sources.get(name) ?? own.readFile(name);
+  host.fileExists = (name) => sources.has(name) || own.fileExists(name);
+  host.getSourceFile = (name, ...rest) => {
+    const source = sources.get(name);
+    return source === undefined
+      ? own.getSourceFile(name, ...rest)
+      : ts.createSourceFile(name, source, ts.ScriptTarget.ES2022);
+  };
+  const program = ts.createProgram([...sources.keys()], options, host);
+  return ts.getPreEmitDiagnostics(program).map(({ file: where, messageText }) => {
+    const name = where?.fileName.replace(/^.*\//, "") ?? "";
+    return `${name}: ${ts.flattenDiagnosticMessageText(messageText, " ")}`;
+  });
+}
+
+describe("docs/plugins.md", () => {
+  const snippets = blocksOf(text).filter(({ language }) => language === "ts");
+
+  test("its TypeScript compiles", () => {
+    assert.ok(snippets.length > 5);
+    const folder = join(PROJECT_ROOT, "test", "integration", "guide");
+    const sources = snippets.map(({ text: code, line }): [string, string] => [
+      join(folder, `line-${line}.ts`),
+      moduleOf(code),
+    ]);
+    assert.deepEqual(compile(new Map(sources)), []);
+  });
+
+  test("the table of options has all that definePlugin takes", () => {
+    const [, ...rows] = tableBelow(text, "## A plugin's file");
+    const named = rows.flatMap(([cell = ""]) =>
+      [...cell.matchAll(/`(\w+)/g)].map(([, name]) => name),
+    );
+    const all: Record<keyof Plugin, true> = {
+      ...{ name: true, version: true, priority: true, schema: true, needs: true, policies: true },
+      ...{ phases: true, bufferResponse: true, setup: true, teardown: true, rewrite: true },
+      ...{ access: true, content: true, headerFilter: true, bodyFilter: true, log: true },
+    };
+    assert.deepEqual([...new Set(named)].sort(), Object.keys(all).sort());
+  });
+
+  describe("what is refused", () => {
+    const [, ...rows] = tableBelow(text, "## What is refused");
+    let refused: (code: string) => Promise<string | undefined>;
+
+    before(() => {
+      refused = async (code) => {
+        // eslint-disable-next-line @typescript-eslint/no-implied-eval -- the document's own code
+        const act = new Function("ctx", code) as (ctx: RequestContext) => void;
+        let caught: string | undefined;
+        const kit = await testPlugin(
+          definePlugin({
+            name: "refused",
+            access(ctx) {
+              try {
+                act(ctx);
+              } catch (error) {
+                caught = (error as { code?: string }).code;
+              }
+            },
+          }),
+        );
+        await kit.request();
+        await kit.close();
+        return caught;
+      };
+    });
+
+    for (const [cell = "", why = ""] of rows) {
+      const code = cell.slice(1, -1);
+      test(`${code}: ${why}`, async () => {
+        assert.equal(await refused(code), "bad_response");
+      });
+      if (!why.startsWith("hop-by-hop")) continue;
+      for (const name of why.replace(/^.*: /, "").split(", ")) {
+        test(`the hop-by-hop field ${name}`, async () => {
+          assert.equal(await refused(code.replace("connection", name)), "bad_response");
+        });
+      }
+    }
+  });
+});
