@@ -1,6 +1,8 @@
 // What the bridge of a site says about itself: its state, and the messages that Lua has sent to TypeScript.
 import type { Site } from "./nginx.ts";
 
+const LEAST_REQUESTS = 100;
+
 /** Of ts.stats(): docs/lua-api.md. */
 interface Stats {
   readonly state: string;
@@ -22,7 +24,26 @@ export async function describeBridge(site: Site): Promise<string> {
 }
 
 /** Calls and notifications since the start; answers come back without a message of their own. */
-export async function readCrossings(site: Site): Promise<number> {
+async function readCrossings(site: Site): Promise<number> {
   const { calls, notifications } = await readStats(site);
   return calls + notifications;
+}
+
+/**
+ * Crossings of one request, counted over requests of our own, so many at once: wrk leaves some
+ * unanswered when it ends, which it does not count.
+ */
+export async function crossingsPerRequest(
+  site: Site,
+  path: string,
+  headers: Readonly<Record<string, string>>,
+  concurrency: number,
+): Promise<number> {
+  const before = await readCrossings(site);
+  let asked = 0;
+  while (asked < LEAST_REQUESTS) {
+    await Promise.all(Array.from({ length: concurrency }, () => site.get(path, headers)));
+    asked += concurrency;
+  }
+  return ((await readCrossings(site)) - before) / asked;
 }

@@ -1,7 +1,7 @@
 // The load cases: every target answers the same requests, in interleaved runs.
 import { checkAnswer, type LoadCase, pathOf, requestHeadersOf, type Target } from "./cases.ts";
 import { cpuPerRequest, readCpuTimes, readRssMib } from "./cpu-meter.ts";
-import { readCrossings } from "./crossings.ts";
+import { crossingsPerRequest } from "./crossings.ts";
 import type { Site } from "./nginx.ts";
 import type { Options } from "./options.ts";
 import { place, type Placement, placeWrk } from "./placement.ts";
@@ -23,8 +23,6 @@ export interface Run {
   readonly othersCpuUs: number;
   readonly workerRssMib: number;
   readonly serverRssMib: number;
-  /** Messages from Lua to TypeScript, for each request: calls and notifications. */
-  readonly crossings: number;
 }
 
 export interface Row extends Run {
@@ -36,6 +34,8 @@ export interface Row extends Run {
   readonly ratioToLua: number;
   /** Highest less lowest requests/s of the repeats, as a share of their median. */
   readonly spread: number;
+  /** Messages from Lua to TypeScript for each request; 0 where there is no TypeScript. */
+  readonly crossings: number;
 }
 
 export interface Subjects {
@@ -60,7 +60,6 @@ async function measure(
   const url = site.url + pathOf(name, target);
   const workerBefore = readCpuTimes(site.workerPid);
   const serverBefore = readCpuTimes(serverPid);
-  const crossingsBefore = target === "ts" ? await readCrossings(site) : 0;
   const headers = requestHeadersOf(name);
   const figures = await runWrk({ url, connections, seconds, headers, prefix: placeWrk(placement) });
   const worker = cpuPerRequest(workerBefore, readCpuTimes(site.workerPid), figures.requests);
@@ -75,8 +74,6 @@ async function measure(
     othersCpuUs: worker.othersUs + server.othersUs,
     workerRssMib: readRssMib(site.workerPid),
     serverRssMib: readRssMib(serverPid),
-    crossings:
-      target === "ts" ? ((await readCrossings(site)) - crossingsBefore) / figures.requests : 0,
   };
 }
 
@@ -92,13 +89,16 @@ function medianRun(runs: readonly Run[]): Run {
     othersCpuUs: of((run) => run.othersCpuUs),
     workerRssMib: of((run) => run.workerRssMib),
     serverRssMib: of((run) => run.serverRssMib),
-    crossings: of((run) => run.crossings),
   };
 }
 
 function spreadOf(runs: readonly Run[]): number {
   const all = runs.map((run) => run.rps);
   return (Math.max(...all) - Math.min(...all)) / median(all);
+}
+
+function crossingsOf(site: Site, { name, connections }: Group): Promise<number> {
+  return crossingsPerRequest(site, pathOf(name, "ts"), requestHeadersOf(name), connections);
 }
 
 /** The repeats of one case at one number of connections: lua, ts, njs, proxy, lua, ts, … */
@@ -114,6 +114,7 @@ async function measureGroup(
       ofTarget.push(await measure(subjects, group, target, seconds));
     }
   }
+  const crossings = runs.has("ts") ? await crossingsOf(subjects.site, group) : 0;
   const lua = runs.get("lua") ?? [];
   return [...runs].map(([target, ofTarget]) => {
     const run = medianRun(ofTarget);
@@ -126,6 +127,7 @@ async function measureGroup(
       // Within a repeat: virtual machines change their speed by a fifth within minutes.
       ratioToLua: median(ofTarget.map(({ rps }, repeat) => rps / (lua[repeat]?.rps ?? NaN))),
       spread: spreadOf(ofTarget),
+      crossings: target === "ts" ? crossings : 0,
     };
   });
 }
