@@ -47,30 +47,39 @@ export class Batches {
     this.#closing = this.#due = true;
     this.#wake?.();
     this.#start();
-    await this.#sending;
+    while (this.#sending !== undefined) await this.#sending;
     clearTimeout(this.#timer);
   }
 
+  #isReady(): boolean {
+    return this.#waiting.length >= (this.#due ? 1 : this.#options.batchSize);
+  }
+
+  /** Sends if there is a batch and none is on its way; else sees to it that it is sent in time. */
   #start(): void {
-    this.#sending ??= this.#run().finally(() => {
-      this.#sending = undefined;
-    });
+    if (this.#sending !== undefined) return;
+    if (this.#isReady()) {
+      this.#sending = this.#run().finally(() => {
+        this.#sending = undefined;
+        this.#start();
+      });
+    } else if (this.#waiting.length > 0) {
+      this.#timer ??= setTimeout(() => {
+        this.#timer = undefined;
+        this.#due = true;
+        this.#start();
+      }, this.#options.intervalMs);
+    }
   }
 
   async #run(): Promise<void> {
-    const { batchSize, intervalMs, warn } = this.#options;
-    while (this.#waiting.length >= (this.#due ? 1 : batchSize)) {
+    const { batchSize, warn } = this.#options;
+    while (this.#isReady()) {
       await this.#deliver(this.#waiting.splice(0, batchSize));
       if (this.#dropped > 0) warn(`${this.#dropped} entries were dropped`);
       this.#dropped = 0;
     }
     this.#due = this.#closing;
-    if (this.#waiting.length === 0) return;
-    this.#timer ??= setTimeout(() => {
-      this.#timer = undefined;
-      this.#due = true;
-      this.#start();
-    }, intervalMs);
   }
 
   async #deliver(batch: readonly object[]): Promise<void> {
