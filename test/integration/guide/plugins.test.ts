@@ -1,5 +1,6 @@
 /** docs/plugins.md: its TypeScript compiles, and what it says is refused is refused. */
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
 import ts from "typescript";
@@ -35,7 +36,8 @@ function compile(sources: Map<string, string>): string[] {
     ts.sys,
     PROJECT_ROOT,
   );
-  const options: ts.CompilerOptions = { ...config.options, noUnusedLocals: false };
+  // As strict as the guide's tsconfig.json.
+  const options = { ...config.options, noUnusedLocals: false, noImplicitReturns: false };
   const host = ts.createCompilerHost(options);
   const own = { ...host };
   host.readFile = (name) => sources.get(name) ?? own.readFile(name);
@@ -63,6 +65,10 @@ describe("docs/plugins.md", () => {
       join(folder, `line-${line}.ts`),
       moduleOf(code),
     ]);
+    const readme = readFileSync(join(PROJECT_ROOT, "README.md"), "utf8");
+    const [shown = ""] = /^ {4}import \{ definePlugin[^]*?^ {4}\}\);$/m.exec(readme) ?? [];
+    assert.match(shown, /export default/);
+    sources.push([join(folder, "readme.ts"), shown]);
     assert.deepEqual(compile(new Map(sources)), []);
   });
 
