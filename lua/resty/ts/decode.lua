@@ -78,7 +78,12 @@ end
 
 local function get_bytes(n)
     local s = get_string(n)
-    return s and setmetatable({ s }, bytes_mt)
+    if not s then
+        return nil
+    end
+    local bytes = { s }
+    setmetatable(bytes, bytes_mt)
+    return bytes
 end
 
 
@@ -101,7 +106,8 @@ local function get_array(n, depth)
         end
         t[i] = v
     end
-    return setmetatable(t, array_mt)
+    setmetatable(t, array_mt) -- no tail call: LuaJIT does not compile the return from one
+    return t
 end
 
 

@@ -22,6 +22,9 @@ const counted = plugin(`
   },
 `);
 
+/** More than sync_timeout_ms. */
+const SLOW_SETUP = `async setup() { await new Promise((done) => setTimeout(done, 300)); },`;
+
 /** An upstream whose answers the test gives. */
 async function withUpstream(body: (server: Server, port: number) => Promise<void>): Promise<void> {
   const server = createServer().listen(0, "127.0.0.1");
@@ -191,17 +194,26 @@ describe("configurations", () => {
       },
     ));
 
-  test("a filter waits for a set-up that takes its time, instead of letting the response pass", () =>
+  test("filters and log handlers wait for a set-up that takes its time", () =>
     withPlugins(
       {
-        slow: plugin(`
-          name: "slow",
-          async setup() { await new Promise((done) => setTimeout(done, 300)); },
-          headerFilter(ctx) { ctx.response.headers.set("x-slow", "1"); }`),
+        filter: plugin(`
+          name: "filter", ${SLOW_SETUP}
+          headerFilter(ctx) { ctx.response.headers.set("x-filter", "1"); }`),
+        logger: plugin(`
+          name: "logger", ${SLOW_SETUP}
+          log(ctx) { console.log("logged", ctx.request.path); }`),
       },
-      { locations: { "= /x": phase("header_filter", `http.header_filter("slow")`) + ok } },
+      {
+        locations: {
+          "= /x": phase("header_filter", `http.header_filter("filter")`) + ok,
+          "= /y": phase("log", `http.log("logger")`) + ok,
+        },
+      },
       async (nginx) => {
-        assert.equal((await nginx.ask("/x")).headers["x-slow"], "1");
+        assert.equal((await nginx.ask("/y")).text, "ok");
+        await nginx.waitForLog(/logged \/y/);
+        assert.equal((await nginx.ask("/x")).headers["x-filter"], "1");
       },
     ));
 
@@ -317,6 +329,36 @@ describe("shared dictionaries", () => {
       },
     ));
 });
+
+test("a subrequest may be answered by nginx itself, without a body", () =>
+  withPlugins(
+    {
+      asking: plugin(`
+        name: "asking",
+        async content(ctx) {
+          const answers = [];
+          for (const uri of ["/204", "/404", "/text"]) {
+            const { status, body } = await ctx.subrequest(uri);
+            answers.push([status, new TextDecoder().decode(body)]);
+          }
+          return Response.json(answers);
+        }`),
+    },
+    {
+      locations: {
+        "= /x": phase("content", `http.content("asking")`),
+        "= /204": "return 204;",
+        "= /404": plainContent("ngx.exit(404)"),
+        "= /text": `return 200 "text";`,
+      },
+    },
+    async (nginx) => {
+      const [none, missing, text] = await nginx.json<[number, string][]>("/x");
+      assert.deepEqual(none, [204, ""]);
+      assert.equal(missing?.[0], 404);
+      assert.deepEqual(text, [200, "text"]);
+    },
+  ));
 
 describe("the upstream's address", () => {
   test("comes from a plugin; without one the request fails in words", () =>

@@ -25,8 +25,9 @@ local ngx = ngx
 
 local MOST_INLINE = 1000
 local KEY_BYTES = 16384
--- While a filter has the worker wait: a response must not pass a filter that is not there yet. Once
--- only, when that is not enough: a worker that waits serves nobody.
+-- While a filter or a log handler has the worker wait: no response may pass a filter that is not
+-- there yet, and no log entry be lost. Once only, when that is in vain: a worker that waits serves
+-- nobody.
 local SYNC_CONFIGURE_MS = 2000
 local EMPTY = {}
 
@@ -202,10 +203,8 @@ end
 local function configure_ms(self, client, phase)
     if not phase or not phase.sync then
         return client.options.start_timeout_ms
-    elseif phase.patient and not self.slow then
-        return SYNC_CONFIGURE_MS
     end
-    return client.options.sync_timeout_ms
+    return self.slow and client.options.sync_timeout_ms or SYNC_CONFIGURE_MS
 end
 
 
@@ -216,9 +215,6 @@ function methods:configure(client, phase)
         error("this chain was closed", 4)
     end
     local sync = phase and phase.sync or false
-    if sync and not phase.patient and client.state == "starting" then
-        return failure("unavailable", "Node is still starting")
-    end
     if self.key and inline[self.key] ~= self then
         -- It fell out while a request still had it.
         if inline[self.key] then

@@ -2,8 +2,7 @@
 --
 -- Runs on the Lua side. No code here.
 
--- number: in the head. sync: it cannot yield. patient: it waits for a configuration all the same.
--- answers: the client can still be answered.
+-- number: in the head. sync: it cannot yield. answers: the client can still be answered.
 -- allowed: what ngx.get_phase() may say when a plugin's phase is run.
 return {
     rewrite = {
@@ -19,11 +18,11 @@ return {
         allowed = { content = true },
     },
     header_filter = {
-        name = "header_filter", number = 4, sync = true, patient = true, answers = false,
+        name = "header_filter", number = 4, sync = true, answers = false,
         allowed = { header_filter = true },
     },
     body_filter = {
-        name = "body_filter", number = 5, sync = true, patient = true, answers = false,
+        name = "body_filter", number = 5, sync = true, answers = false,
         allowed = { body_filter = true },
     },
     log = {
