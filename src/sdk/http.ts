@@ -40,16 +40,25 @@ export interface HeaderFields extends Iterable<[name: string, value: string]> {
   readonly size: number;
 }
 
-/** The request as it stands now: what Lua or an earlier plugin changed is changed here, too. */
+/**
+ * The request as it stands now: what Lua or an earlier plugin changed is changed here, too. It may be
+ * changed in rewrite, access and content (there for subrequests and later Lua code); in other phases
+ * that throws a TypeError.
+ */
 export interface HttpRequest {
-  /** May be set where the request may be changed (rewrite, access). */
+  /**
+   * Settable: to those that nginx knows (ngx.HTTP_*); any other fails the handler when it has returned.
+   *
+   * @throws {RestyTsError} "bad_response" from setting what is no token (RFC 9110, 9.1).
+   */
   method: string;
   /**
    * Path and query. Reading: as the client sent it, escapes and all, unless it was changed since.
-   * Setting (rewrite, access) changes what the upstream and later Lua code see; "/path?query" or
-   * "/path", which drops the query.
+   * Setting it changes what the upstream and later Lua code see; "/path?query" or "/path", which
+   * drops the query.
    *
-   * @throws {RestyTsError} "bad_response" when it does not begin with "/" or has a NUL.
+   * @throws {RestyTsError} "bad_response" from setting what does not begin with "/" or has a space, a
+   * control character, "#" or %00 (RFC 9112, 3.2.1).
    */
   uri: string;
   /** What the client sent in the request line, whatever was changed since ($request_uri). */
@@ -66,7 +75,7 @@ export interface HttpRequest {
   readonly httpVersion: string;
   /** The client's address as nginx has it ($remote_addr): with the realip module, the real one. */
   readonly remoteAddress: string;
-  /** May be changed in rewrite and access: the upstream and later Lua code see it. */
+  /** Of the request; what is changed, the upstream and later Lua code see. 1,000 at most. */
   readonly headers: HeaderFields;
   /** Of the Cookie field, decoded; the first of a name wins. Made when first read. */
   readonly cookies: Readonly<Record<string, string>>;
@@ -95,9 +104,13 @@ export interface HttpRequestWithBody extends HttpRequest {
    * handler returns or in waitUntil, as nginx's file goes with the request.
    */
   readonly body: ReadableStream<Uint8Array>;
-  /** Replaces the body that the upstream gets (rewrite, access). */
+  /** Replaces the body that the upstream gets. Text goes as UTF-8. */
   setBody(body: string | Uint8Array): void;
-  /** A Fetch Request with the same method, URL, fields and body stream. Costly: made when called. */
+  /**
+   * A Fetch Request with the same method, URL, fields and body stream. Costly: made when called.
+   *
+   * @throws {TypeError} for what Fetch does not take, the method TRACE say.
+   */
   toRequest(): Request;
 }
 
@@ -107,27 +120,37 @@ export interface HttpResponse {
    * In headerFilter, bodyFilter and log what the upstream answered; 0 before it is known. May be set
    * in headerFilter, and before it for what `exit` or an error page does not override.
    *
-   * @throws {RestyTsError} "bad_response" when it is no integer from 200 to 599.
+   * @throws {RestyTsError} "bad_response" from setting what is no integer from 200 to 599.
+   * {TypeError} from setting it in bodyFilter and log.
    */
   status: number;
-  /** In headerFilter the response's fields; before it those that this plugin chain has set. */
+  /**
+   * In headerFilter the response's fields; before it those that plugins and Lua have set.
+   *
+   * @throws {RestyTsError} as HeaderFields does, and from setting Content-Length, which is nginx's
+   * (deleting is allowed). {TypeError} from changing them in bodyFilter and log.
+   */
   readonly headers: HeaderFields;
 }
 
 /**
  * A shared dictionary (lua_shared_dict), seen by all workers. Calls made together are one more
  * crossing together.
+ *
+ * @throws {RestyTsError} "handler_failed" from every call when there is no such dictionary, and with
+ * the words of ngx.shared (lua-nginx-module): "no memory", "not found", "value not a list" and so on.
  */
 export interface SharedDict {
-  /** The value; null when the key is not there or has expired. Strings are byte strings when they are no UTF-8. */
+  /** The value; null when the key is not there or has expired. What is no UTF-8 is a byte string. */
   get(key: string): Promise<string | number | boolean | null>;
-  /** @param ttlSeconds 0 or left out: for ever. @throws {RestyTsError} "handler_failed" as Lua says, "no memory" say. */
+  /** Sets, whatever is there. @param ttlSeconds 0 or left out: for ever. */
   set(key: string, value: string | number | boolean, ttlSeconds?: number): Promise<void>;
   /** Sets only what is not there. @returns whether it did. */
   add(key: string, value: string | number | boolean, ttlSeconds?: number): Promise<boolean>;
   /**
    * Adds to a number, atomically for all workers.
-   * @param initial what an absent key counts as; without it the key must be there.
+   *
+   * @param initial what an absent key counts as; without it an absent key is an error.
    * @param initialTtlSeconds the time to live of a key that this call makes.
    * @returns the new value.
    */
@@ -136,15 +159,15 @@ export interface SharedDict {
   delete(key: string): Promise<void>;
   /** Seconds left to live; 0: for ever; null: not there. */
   ttl(key: string): Promise<number | null>;
-  /** Adds at the list's beginning, and makes the list. @returns its length then. @throws as set(). */
+  /** Adds at the list's beginning, and makes the list. @returns its length then. */
   lpush(key: string, value: string | number): Promise<number>;
-  /** Adds at the list's end, and makes the list. @returns its length then. @throws as set(). */
+  /** Adds at the list's end, and makes the list. @returns its length then. */
   rpush(key: string, value: string | number): Promise<number>;
   /** Takes the first of the list; null: it is empty or not there. */
   lpop(key: string): Promise<string | number | null>;
   /** Takes the last of the list; null: it is empty or not there. */
   rpop(key: string): Promise<string | number | null>;
-  /** The list's length; 0: it is not there. @throws as set(): the key holds no list. */
+  /** The list's length; 0: it is not there. */
   llen(key: string): Promise<number>;
 }
 
@@ -191,7 +214,10 @@ export interface BaseContext {
    * Gone with the request.
    */
   readonly local: Map<unknown, unknown>;
-  /** nginx variables named in the plugin's `needs.vars`; undefined when they have no value. */
+  /**
+   * nginx variables named in `needs.vars` of the chain's plugins; undefined when they have no value.
+   * Text: bytes that are no UTF-8 are U+FFFD.
+   */
   readonly vars: Readonly<Record<string, string | undefined>>;
   /** Writes to nginx's error log, with the plugin's name. */
   readonly log: Log;
@@ -205,18 +231,26 @@ export interface BaseContext {
   shared(name: string): SharedDict;
   /**
    * Lets work go on after the handler has returned. A rejection is in the error log; a worker that
-   * shuts down waits for it, a moment.
+   * shuts down waits for it, 2 s at most.
    */
   waitUntil(work: Promise<unknown>): void;
 }
 
 /** Reads and writes nginx variables. */
 export interface Variables {
-  /** One that needs.vars names costs nothing; any other is asked of nginx: one more crossing. */
+  /**
+   * A variable, without "$"; undefined when it has no value. One that needs.vars names costs nothing;
+   * any other is asked of nginx: one more crossing.
+   *
+   * @throws {TypeError} when it is no variable's name. {RestyTsError} "handler_failed" as nginx says.
+   */
   get(name: string): Promise<string | undefined>;
   /**
    * Sets a variable that the configuration defines (`set $name "";`), null clears it. Takes effect
-   * when the handler returns, or before its next question to nginx.
+   * when the handler returns, or before its next question to nginx; one that is not defined, or may
+   * not be set, fails the handler then.
+   *
+   * @throws {TypeError} when it is no variable's name.
    */
   set(name: string, value: string | number | null): void;
 }
@@ -229,11 +263,20 @@ export interface RequestContext extends BaseContext {
   readonly signal: AbortSignal;
   /** nginx variables beyond `needs.vars`, and setting them. */
   readonly var: Variables;
-  /** Asks a location of this nginx, as ngx.location.capture does. HTTP/1 requests only in old nginx. */
+  /**
+   * Asks a location of this nginx, as ngx.location.capture does (lua-nginx-module), which refuses that
+   * in HTTP/2 requests up to its version 0.10.23 at least.
+   *
+   * @param uri the location's path.
+   * @throws {RestyTsError} "handler_failed": nginx refused it, or the answer broke off.
+   */
   subrequest(uri: string, options?: SubrequestOptions): Promise<SubrequestResult>;
   /**
    * The upstream's address for http.balancer() in balancer_by_lua*.
+   *
    * @param host an IP address, or "unix:/path".
+   * @param port 1 to 65535; not for "unix:".
+   * @throws {RestyTsError} "bad_response" for any other port.
    */
   setUpstream(host: string, port?: number): void;
   /**
