@@ -22,6 +22,7 @@ import { PROJECT_ROOT } from "./project.js";
 
 export const EXAMPLE_PLUGINS = join(PROJECT_ROOT, "examples", "plugins");
 const ANSWER_MS = 30_000;
+const SYNC_MS = 10_000;
 
 // Clients -----------------------------------------------------------------------------------------
 
@@ -291,7 +292,8 @@ export class Gateway implements GatewayPlaces {
       const { cert, key } = certificate();
       const nginx = await Nginx.start({
         ...options,
-        ts: { plugins: EXAMPLE_PLUGINS, ...options.ts },
+        // A busy machine must not let a filter's response pass: that is not what is tested.
+        ts: { plugins: EXAMPLE_PLUGINS, sync_timeout_ms: SYNC_MS, ...options.ts },
         http: options.http?.({ upstream }) ?? "",
         initWorker: options.initWorker?.({ upstream }) ?? "",
         locations: options.locations({ upstream }),
