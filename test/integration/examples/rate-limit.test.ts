@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { until } from "../../support/deadline.js";
 import { describeGateway, type GatewayClient } from "../../support/gateway.js";
+import { content } from "../../support/nginx-config.js";
 
 const WINDOW = "windowSeconds = 86400";
 /** A window of a day: none ends while a test runs but once a day, and then it slides. */
@@ -92,6 +93,10 @@ describeGateway(
     locations: ({ upstream }) => ({
       "/api": limit(`limit = 3, keyHeader = "x-user"`, upstream.url),
       "/address": limit(`limit = 100000, dictionary = "kept"`, upstream.url),
+      // As if so many requests had come in the window before.
+      "/before": content(`
+        local index = math.floor(ngx.now() / 86400) - 1
+        ngx.shared.rate_limit:set(ngx.var.http_x_user .. ":" .. index, tonumber(ngx.var.arg_n))`),
       "/no-dictionary": limit(`limit = 3, dictionary = "none"`, upstream.url),
     }),
     allowLog: [/there is no shared dictionary none/],
@@ -132,6 +137,14 @@ describeGateway(
         [200, 200, 200, 429],
       );
       assert.deepEqual(await statuses(client, "/api", userOf(client, "c"), 1), [200]);
+    });
+
+    test("the window before still counts as far as it overlaps", async () => {
+      const headers = userOf(client, "late");
+      await client.ask("/before?n=3000000", { headers });
+      assert.deepEqual(await statuses(client, "/api", headers, 1), [429]);
+      await client.ask("/before?n=0", { headers });
+      assert.deepEqual(await statuses(client, "/api", headers, 1), [200]);
     });
 
     test("without a field the client is its address", async () => {
