@@ -13,7 +13,7 @@ import {
 import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
-import { Application, LogLevel } from "typedoc";
+import { Application, LogLevel, ReflectionKind } from "typedoc";
 import { exists, Failure, inRoot, script } from "./lib/run.mjs";
 
 const OUT = "docs/api";
@@ -32,6 +32,19 @@ const REQUIRED = [
 
 /** @param {string} text one newline at the end, none before others */
 const tidy = (text) => `${text.replace(/[ \t]+$/gm, "").trimEnd()}\n`;
+
+/** The plugin leaves out what stands in braces: which error it is. @param {import("typedoc").ProjectReflection} project */
+function showErrors(project) {
+  for (const { comment } of project.getReflectionsByKind(ReflectionKind.All)) {
+    for (const tag of comment?.blockTags ?? []) {
+      if (tag.tag !== "@throws") continue;
+      const type = tag.typeAnnotation ?? "";
+      delete tag.typeAnnotation;
+      tag.content.unshift({ kind: "text", text: type === "" ? "" : `${type} ` });
+      for (const part of tag.content) part.text = part.text.replace(/\{(\w+)\}/g, "$1:");
+    }
+  }
+}
 
 /** TypeDoc empties the folder that it writes to: it never gets one of ours. @param {string} folder */
 async function render(folder) {
@@ -55,6 +68,7 @@ async function render(folder) {
     excludePrivate: true,
     sort: ["source-order"],
     groupOrder: ["Functions", "Classes", "Interfaces", "Type Aliases", "Variables"],
+    preservedTypeAnnotationTags: ["@throws"],
     validation: { notExported: true, invalidLink: true, notDocumented: true },
     requiredToBeDocumented: REQUIRED,
     // What handlers return, spelled out where they are described.
@@ -71,6 +85,7 @@ async function render(folder) {
   if (app.logger.hasErrors() || app.logger.hasWarnings()) {
     throw new Failure("the reference has errors: see above");
   }
+  showErrors(project);
   await app.generateOutputs(project);
 }
 
