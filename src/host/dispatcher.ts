@@ -23,8 +23,23 @@ export interface HandlerFunction {
   /** Whether it is the host's own: what it throws is meant for Lua, code and all. */
   readonly builtIn: boolean;
   target: ((...args: unknown[]) => unknown) | undefined;
+  /** The codec, or the function's own. */
+  codec: Codec;
   failure: RestyTsError | undefined;
 }
+
+/** How a function's arguments and result are read and written. */
+export interface Codec {
+  /** @returns the arguments. */
+  decode(this: void, bytes: Uint8Array, offset: number, length: number): unknown;
+  /** @returns a view that the next call overwrites. */
+  encode(this: void, value: unknown): Uint8Array;
+}
+
+/** On a function of the host's own modules. */
+export const CODEC = Symbol("codec");
+
+const VALUES: Codec = { decode, encode };
 
 interface Module {
   readonly name: string;
@@ -195,11 +210,14 @@ export class Dispatcher {
       log: this.#logger.child(`[${title}] `),
       builtIn: this.#loader.isBuiltIn(module.name),
       target: undefined,
+      codec: VALUES,
       failure: undefined,
       ready: module.loaded.then(
         (namespace) => {
           try {
-            handler.target = findFunction(namespace, name);
+            const target = findFunction(namespace, name);
+            if (handler.builtIn && CODEC in target) handler.codec = target[CODEC] as Codec;
+            handler.target = target;
           } catch (error) {
             const { code, message } = error as RestyTsError;
             handler.failure = new RestyTsError(code, `${module.name}: ${message}`);
@@ -250,7 +268,7 @@ export class Dispatcher {
     try {
       let args: unknown[];
       try {
-        args = decode(bytes, offset, length) as unknown[];
+        args = call.handler.codec.decode(bytes, offset, length) as unknown[];
       } catch (error) {
         throw new RestyTsError("bad_argument", messageOf(error));
       }
@@ -292,7 +310,7 @@ export class Dispatcher {
     if (call.id === NOTIFICATION) return;
     let payload: Uint8Array;
     try {
-      payload = encode(value);
+      payload = call.handler.codec.encode(value);
     } catch (error) {
       const text = `${call.handler.title} returned ${messageOf(error)}`;
       this.#fail(call, new RestyTsError("bad_result", text, { cause: error }));

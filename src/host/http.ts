@@ -9,6 +9,9 @@ import { Engine, type LogEntry, type Member } from "../http/engine.js";
 import type { Changes } from "../http/changes.js";
 import type { PhaseDescription } from "../http/chain.js";
 import type { Call } from "./call.js";
+import { decode } from "./codec.js";
+import { CODEC } from "./dispatcher.js";
+import { decodeRun, encodeChanges } from "./http-codec.js";
 import type { Channel } from "./channel.js";
 import { messageOf, stackOf } from "./describe.js";
 import type { Logger } from "./log.js";
@@ -32,23 +35,25 @@ export function httpModule(plugins: PluginLoader, logger: Logger, channel: Chann
     checkCarried,
     stackOf: (error) => (error instanceof Error ? stackOf(error) : messageOf(error)),
   });
+  const run = function (
+    this: Call,
+    head: string,
+    vars: Params<"run">[1],
+    ctx: Params<"run">[2],
+    chunk: Uint8Array | null,
+  ): Changes | Promise<Changes> {
+    return engine.run(head, vars, ctx, chunk, this);
+  };
+  const resume = function (this: Call, id: number, replies: Params<"resume">[1]): Promise<Changes> {
+    return engine.resume(id, replies, this);
+  };
   return {
+    run: Object.assign(run, { [CODEC]: { decode: decodeRun, encode: encodeChanges } }),
+    resume: Object.assign(resume, { [CODEC]: { decode, encode: encodeChanges } }),
     configure: (
       token: number,
       members: readonly Member[],
     ): Promise<Record<string, PhaseDescription>> => engine.configure(token, members),
-    run(
-      this: Call,
-      head: Uint8Array,
-      vars: Params<"run">[1],
-      ctx: Params<"run">[2],
-      chunk: Uint8Array | null,
-    ): Changes | Promise<Changes> {
-      return engine.run(head, vars, ctx, chunk, this);
-    },
-    resume(this: Call, id: number, replies: Params<"resume">[1]): Promise<Changes> {
-      return engine.resume(id, replies, this);
-    },
     pull(this: Call, id: number): Promise<Uint8Array | null> {
       return engine.pull(id, this);
     },

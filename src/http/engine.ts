@@ -96,7 +96,7 @@ export class Engine implements Services {
 
   /** @throws {RestyTsError} "bad_argument": Lua's and our idea of the request differ. */
   run(
-    headBytes: Uint8Array,
+    headBytes: string | Uint8Array,
     vars: RunInput["vars"],
     ctx: RunInput["ctx"],
     chunk: Uint8Array | null,

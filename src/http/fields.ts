@@ -1,38 +1,66 @@
 /**
  * Header fields with Fetch's names: order and repeated fields kept, a change noted for Lua.
  *
- * A flat array and a linear search: requests have ten fields or so, and most handlers read one or
- * two (measured against Fetch's Headers: docs/benchmarks.md).
+ * Read where they lie in the head, without making strings of those that nobody asks for; a list of
+ * their own is made for the first change. A linear search: requests have ten fields or so.
  */
 import type { HeaderFields } from "../sdk/http.js";
-import type { FlatFields } from "./head.js";
+import type { FieldSource, FlatFields } from "./head.js";
 import { checkFieldChange, checkFieldName, checkFieldValue } from "./validate.js";
 
 /** Told of each change: all values of the name now, or null when there is none. */
 export type FieldChange = (name: string, values: string | string[] | null) => void;
 
+const NO_SOURCE: FieldSource = { text: "", offsets: [0] };
+
+/** Whether the name of this length that begins there is `lower`, in any case. */
+function isName(text: string, from: number, lower: string): boolean {
+  for (let i = 0; i < lower.length; i++) {
+    const code = text.charCodeAt(from + i);
+    const wanted = lower.charCodeAt(i);
+    if (code !== wanted && !(code >= 65 && code <= 90 && code + 32 === wanted)) return false;
+  }
+  return true;
+}
+
 export class Fields implements HeaderFields {
-  // name, value, name, value, …; names as they came.
-  private flat: FlatFields;
+  private readonly source: FieldSource;
+  // Once there is one: name, value, name, value, …; names as they came.
+  private flat: FlatFields | undefined = undefined;
   private readonly changed: FieldChange | string;
 
-  /** @param changed told of changes; a text: why there may be none. */
-  constructor(flat: FlatFields, changed: FieldChange | string) {
-    this.flat = flat;
+  /**
+   * @param source a head's, or a list of their own.
+   * @param changed told of changes; a text: why there may be none.
+   */
+  constructor(source: FieldSource | FlatFields, changed: FieldChange | string) {
+    this.source = Array.isArray(source) ? NO_SOURCE : (source);
+    if (Array.isArray(source)) this.flat = source;
     this.changed = changed;
   }
 
   get size(): number {
-    return this.flat.length / 2;
+    return this.flat === undefined ? (this.source.offsets.length - 1) / 2 : this.flat.length / 2;
   }
 
   get(name: string): string | null {
     const lower = checkFieldName(name);
-    const flat = this.flat;
     let found: string | null = null;
+    if (this.flat === undefined) {
+      const { text, offsets } = this.source;
+      for (let i = 0; i < offsets.length - 1; i += 2) {
+        const from = offsets[i]!;
+        const to = offsets[i + 1]!;
+        if (to - from !== lower.length || !isName(text, from, lower)) continue;
+        const value = text.slice(to, offsets[i + 2]);
+        found = found === null ? value : `${found}, ${value}`;
+      }
+      return found;
+    }
+    const flat = this.flat;
     for (let i = 0; i < flat.length; i += 2) {
       const candidate = flat[i]!;
-      if (candidate.length === lower.length && candidate.toLowerCase() === lower) {
+      if (candidate.length === lower.length && isName(candidate, 0, lower)) {
         found = found === null ? flat[i + 1]! : `${found}, ${flat[i + 1]!}`;
       }
     }
@@ -41,9 +69,10 @@ export class Fields implements HeaderFields {
 
   getAll(name: string): string[] {
     const lower = checkFieldName(name);
+    const flat = this.#flat();
     const found: string[] = [];
-    for (let i = 0; i < this.flat.length; i += 2) {
-      if (this.flat[i]!.toLowerCase() === lower) found.push(this.flat[i + 1]!);
+    for (let i = 0; i < flat.length; i += 2) {
+      if (flat[i]!.length === lower.length && isName(flat[i]!, 0, lower)) found.push(flat[i + 1]!);
     }
     return found;
   }
@@ -54,18 +83,23 @@ export class Fields implements HeaderFields {
 
   set(name: string, value: string | readonly string[]): void {
     const lower = this.#mayChange(name);
-    const values =
-      typeof value === "string"
-        ? [checkFieldValue(lower, value)]
-        : [...value].map((item) => checkFieldValue(lower, item));
+    const flat = this.#flat();
+    if (typeof value === "string") {
+      const checked = checkFieldValue(lower, value);
+      this.#remove(lower);
+      flat.push(name, checked);
+      (this.changed as FieldChange)(name, checked);
+      return;
+    }
+    const values = [...value].map((item) => checkFieldValue(lower, item));
     this.#remove(lower);
-    for (const item of values) this.flat.push(name, item);
+    for (const item of values) flat.push(name, item);
     this.#tell(name, values);
   }
 
   append(name: string, value: string): void {
     const lower = this.#mayChange(name);
-    this.flat.push(name, checkFieldValue(lower, value));
+    this.#flat().push(name, checkFieldValue(lower, value));
     this.#tell(name, this.getAll(name));
   }
 
@@ -75,7 +109,7 @@ export class Fields implements HeaderFields {
   }
 
   *[Symbol.iterator](): Iterator<[string, string]> {
-    const flat = this.flat;
+    const flat = this.#flat();
     for (let i = 0; i < flat.length; i += 2) yield [flat[i]!, flat[i + 1]!];
   }
 
@@ -84,12 +118,24 @@ export class Fields implements HeaderFields {
     return [...this];
   }
 
-  copy(): FlatFields {
-    return this.flat.slice();
+  /** What restore takes; undefined: nothing was changed yet. */
+  copy(): FlatFields | undefined {
+    return this.flat?.slice();
   }
 
-  restore(flat: FlatFields): void {
+  restore(flat: FlatFields | undefined): void {
     this.flat = flat;
+  }
+
+  #flat(): FlatFields {
+    if (this.flat === undefined) {
+      const { text, offsets } = this.source;
+      const flat: FlatFields = [];
+      for (let i = 0; i < offsets.length - 1; i++)
+        flat.push(text.slice(offsets[i], offsets[i + 1]));
+      this.flat = flat;
+    }
+    return this.flat;
   }
 
   #mayChange(name: string): string {
@@ -100,15 +146,19 @@ export class Fields implements HeaderFields {
   }
 
   #remove(lower: string): boolean {
-    const flat = this.flat;
+    const flat = this.#flat();
     let kept = 0;
     for (let i = 0; i < flat.length; i += 2) {
-      if (flat[i]!.toLowerCase() === lower) continue;
-      flat[kept++] = flat[i]!;
-      flat[kept++] = flat[i + 1]!;
+      const name = flat[i]!;
+      if (name.length === lower.length && isName(name, 0, lower)) continue;
+      if (kept !== i) {
+        flat[kept] = name;
+        flat[kept + 1] = flat[i + 1]!;
+      }
+      kept += 2;
     }
     const removed = kept < flat.length;
-    flat.length = kept;
+    if (removed) flat.length = kept;
     return removed;
   }
 

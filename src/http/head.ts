@@ -1,8 +1,8 @@
 /**
- * The head of a message: docs/http-protocol.md. Read where and when it is needed: most handlers look
- * at little of it.
+ * The head of a message: docs/http-protocol.md. Taken out of the ring as one byte string, and read
+ * where and when it is needed: most handlers look at little of it.
  *
- * Thread: the environment's own. Invariant: `bytes` are ours alone, a copy and not the ring's.
+ * Thread: the environment's own.
  */
 
 export const PhaseNumber = {
@@ -23,35 +23,35 @@ export const NO_ARGS = 0xffffffff;
 export const HeadText = { method: 0, requestUri: 1, uri: 2, args: 3, remoteAddress: 4 } as const;
 const TEXTS = 5;
 
-const latin1Slice = (
-  Buffer.prototype as unknown as Record<
-    "latin1Slice",
-    (this: Uint8Array, from: number, to: number) => string
-  >
-).latin1Slice;
-
 /** name, value, name, value, … */
 export type FlatFields = string[];
 
+/** Fields where they lie: the i-th text from offsets[i] to offsets[i + 1]; name, value, name, … */
+export interface FieldSource {
+  readonly text: string;
+  readonly offsets: readonly number[];
+}
+
 export class Head {
-  readonly bytes: Uint8Array;
+  /** The whole of it, a character for each byte. */
+  private readonly bytes: string;
   readonly phase: number;
   readonly flags: number;
   readonly token: number;
   readonly requestId: number;
 
   /** @throws {RangeError} when it is shorter than a head is. */
-  constructor(bytes: Uint8Array) {
+  constructor(bytes: string | Uint8Array) {
+    this.bytes = typeof bytes === "string" ? bytes : Buffer.from(bytes).toString("latin1");
     if (bytes.length < HEAD_BYTES) throw new RangeError(`a head of ${bytes.length} bytes`);
-    this.bytes = bytes;
-    this.phase = bytes[0]!;
-    this.flags = bytes[2]!;
+    this.phase = this.bytes.charCodeAt(0);
+    this.flags = this.bytes.charCodeAt(2);
     this.token = this.u32(4);
     this.requestId = this.u32(8);
   }
 
   get httpVersion(): string {
-    const version = this.bytes[1]!;
+    const version = this.bytes.charCodeAt(1);
     return `${Math.trunc(version / 10)}.${version % 10}`;
   }
 
@@ -63,67 +63,59 @@ export class Head {
   text(which: number): string | undefined {
     const length = this.u32(20 + 4 * which);
     if (length === NO_ARGS) return undefined;
-    let from = this.#textsStart();
-    for (let i = 0; i < which; i++) from += this.#textLength(i);
-    return this.#slice(from, from + length);
+    let from = this.textsStart();
+    for (let i = 0; i < which; i++) from += this.textLength(i);
+    return this.bytes.slice(from, from + length);
   }
 
-  requestFields(): FlatFields {
-    return this.#fields(0, this.u16(12), this.#fieldsStart());
+  requestFields(): FieldSource {
+    return this.fields(0, this.u16(12), this.fieldsStart());
   }
 
-  responseFields(): FlatFields {
+  responseFields(): FieldSource {
+    const count = this.u16(14);
+    if (count === 0) return { text: "", offsets: [0] };
     const before = this.u16(12);
-    let start = this.#fieldsStart();
+    let start = this.fieldsStart();
     for (let i = 0; i < 2 * before; i++) start += this.u32(HEAD_BYTES + 4 * i);
-    return this.#fields(before, this.u16(14), start);
+    return this.fields(before, count, start);
   }
 
-  #fields(first: number, count: number, start: number): FlatFields {
-    const fields: FlatFields = [];
-    let length = 0;
+  private fields(first: number, count: number, start: number): FieldSource {
+    const offsets = [start];
     let at = HEAD_BYTES + 8 * first;
-    for (let i = 0; i < 2 * count; i++, at += 4) length += this.u32(at);
-    // One text that all are slices of: one crossing to C++.
-    const all = this.#slice(start, start + length);
-    let from = 0;
-    at = HEAD_BYTES + 8 * first;
+    let from = start;
     for (let i = 0; i < 2 * count; i++, at += 4) {
-      const to = from + this.u32(at);
-      fields.push(all.slice(from, to));
-      from = to;
+      from += this.u32(at);
+      offsets.push(from);
     }
-    return fields;
+    if (from > this.bytes.length) throw new RangeError("a head that ends before its fields");
+    return { text: this.bytes, offsets };
   }
 
-  #textsStart(): number {
+  private textsStart(): number {
     return HEAD_BYTES + 8 * (this.u16(12) + this.u16(14));
   }
 
-  #fieldsStart(): number {
-    let start = this.#textsStart();
-    for (let i = 0; i < TEXTS; i++) start += this.#textLength(i);
+  private fieldsStart(): number {
+    let start = this.textsStart();
+    for (let i = 0; i < TEXTS; i++) start += this.textLength(i);
     return start;
   }
 
-  #textLength(which: number): number {
+  private textLength(which: number): number {
     const length = this.u32(20 + 4 * which);
     return length === NO_ARGS ? 0 : length;
   }
 
-  #slice(from: number, to: number): string {
-    if (to > this.bytes.length) throw new RangeError("a head that ends before its texts");
-    return latin1Slice.call(this.bytes, from, to);
-  }
-
   private u16(at: number): number {
-    return this.bytes[at]! | (this.bytes[at + 1]! << 8);
+    return this.bytes.charCodeAt(at) | (this.bytes.charCodeAt(at + 1) << 8);
   }
 
   private u32(at: number): number {
     const b = this.bytes;
-    if (at + 4 > b.length) throw new RangeError("a head that ends before its lengths");
-    return (b[at]! | (b[at + 1]! << 8) | (b[at + 2]! << 16) | (b[at + 3]! << 24)) >>> 0;
+    const low = b.charCodeAt(at) | (b.charCodeAt(at + 1) << 8);
+    return low + (b.charCodeAt(at + 2) | (b.charCodeAt(at + 3) << 8)) * 65_536;
   }
 }
 

@@ -11,7 +11,7 @@ import { RestyTsError } from "../sdk/errors.js";
 import type { HttpRequestWithBody } from "../sdk/http.js";
 import { Change, wireBytes } from "./changes.js";
 import { Fields } from "./fields.js";
-import { type FlatFields, type Head, HeadFlag, HeadText } from "./head.js";
+import { type Head, HeadFlag, HeadText } from "./head.js";
 import { checkMethod, checkUri, decodePath } from "./validate.js";
 
 const DEFAULT_MAX_BYTES = 1_048_576;
@@ -206,11 +206,10 @@ export class RequestImpl implements HttpRequestWithBody {
   /** Undoes what is changed from now on, when called: the list of changes is the caller's. */
   checkpoint(): () => void {
     const { changedMethod, changedUri, changedPath, received, stream } = this;
-    const flat: FlatFields | undefined = this.fields?.copy();
+    const flat = this.fields?.copy();
     return () => {
       Object.assign(this, { changedMethod, changedUri, changedPath, received, stream });
-      if (flat === undefined) this.fields = undefined;
-      else this.fields!.restore(flat);
+      this.fields?.restore(flat);
       this.urlMade = this.cookiesMade = undefined;
     };
   }

@@ -3,7 +3,7 @@ import { RestyTsError } from "../sdk/errors.js";
 import type { HttpResponse } from "../sdk/http.js";
 import { Change, wireBytes } from "./changes.js";
 import { Fields } from "./fields.js";
-import type { FlatFields, Head } from "./head.js";
+import type { Head } from "./head.js";
 import { checkBodyAllowed, checkFieldChange, checkStatus, isHopByHop } from "./validate.js";
 
 /** What a response needs of the run that it is part of. */
@@ -56,11 +56,10 @@ export class ResponseImpl implements HttpResponse {
   /** Undoes what is changed from now on, when called: the list of changes is the caller's. */
   checkpoint(): () => void {
     const { changedStatus } = this;
-    const flat: FlatFields | undefined = this.fields?.copy();
+    const flat = this.fields?.copy();
     return () => {
       this.changedStatus = changedStatus;
-      if (flat === undefined) this.fields = undefined;
-      else this.fields!.restore(flat);
+      this.fields?.restore(flat);
     };
   }
 }

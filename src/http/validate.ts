@@ -8,6 +8,8 @@ import { RestyTsError } from "../sdk/errors.js";
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 /** Anything that a field's value may not hold: CR, LF, NUL, and what is not one byte. */
 const BAD_IN_VALUE = /[\0\r\n]|[^\0-\xff]/;
+/** Of almost all values: nothing to refuse and nothing to trim. */
+const PLAIN_VALUE = /^[!-~](?:[ -~]*[!-~])?$/;
 /** RFC 9110, 7.6.1, and their relatives: of one connection, which is nginx's. */
 const HOP_BY_HOP = new Set([
   "connection",
@@ -30,11 +32,20 @@ function shown(text: string): string {
   return JSON.stringify(short);
 }
 
+/** Names that were looked at: handlers use a few, again and again. */
+const lowerNames = new Map<string, string>();
+const MOST_NAMES = 256;
+
 /** @returns the name in lower case. */
 export function checkFieldName(name: unknown): string {
+  const known = lowerNames.get(name as string);
+  if (known !== undefined) return known;
   if (typeof name !== "string") refuse(`a field's name is a string, not a ${typeof name}`);
   if (!TOKEN.test(name)) refuse(`${shown(name)} is no field name: it must be a token (RFC 9110)`);
-  return name.toLowerCase();
+  const lower = name.toLowerCase();
+  // What clients make up must not fill it.
+  if (lowerNames.size < MOST_NAMES) lowerNames.set(name, lower);
+  return lower;
 }
 
 /** @param lower a name in lower case. */
@@ -53,6 +64,7 @@ export function checkFieldValue(lower: string, value: unknown): string {
   if (typeof value !== "string") {
     refuse(`the value of ${lower} is a string, not a ${typeof value}`);
   }
+  if (PLAIN_VALUE.test(value)) return value;
   const bad = BAD_IN_VALUE.exec(value);
   if (bad !== null) {
     const code = bad[0].codePointAt(0)!;
