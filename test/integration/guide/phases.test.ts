@@ -11,6 +11,7 @@ import { definePlugin } from "../../../src/sdk/index.ts";
 import type { Reply } from "../../support/clients.js";
 import { until } from "../../support/deadline.js";
 import { Nginx } from "../../support/nginx.js";
+import { PROJECT_ROOT } from "../../support/project.js";
 import { plainContent } from "../../support/nginx-config.js";
 import { readDoc, tableBelow } from "./markdown.js";
 
@@ -99,12 +100,18 @@ describe("docs/phases.md", () => {
         local prefix = ngx.config.prefix()
         assert(require("resty.ts").start {
             plugins = prefix .. "plugins", runtime_dir = prefix .. "tmp", sync_timeout_ms = 10000,
-        })`,
-      server: `set $probe_var ""; location / { ${pass} }`,
+        })
+        local http = require "resty.ts.http"
+        http.route("closed", { { "probe", on_error = "closed" } })
+        http.route("418", { { "probe", on_error = 418 } })
+        http.route("open", { { "probe", on_error = "open" } })`,
+      server: `set $probe_var ""; set $resty_ts_route ""; location / { ${pass} }`,
       locations: {
         "= /probe": `${inPhase("rewrite")} ${inPhase("access")} ${filters} ${pass}`,
         "= /probe/content": `rewrite ^ /probe break; ${inPhase("content")} ${filters}`,
         ...only,
+        "/policy/": `if ($uri ~ "^/policy/(.+)$") { set $resty_ts_route $1; }
+          include ${join(PROJECT_ROOT, "conf", "resty_ts.conf")}; ${pass}`,
         "= /sub": "return 200 sub;",
         "= /wrong": plainContent(
           `local results = {}
@@ -121,7 +128,7 @@ describe("docs/phases.md", () => {
            ngx.print(require("cjson").encode(stats))`,
         ),
       },
-      allowLog: [new RegExp(FAILED.source)],
+      allowLog: [new RegExp(FAILED.source), /the connection is cut, see above/],
     });
   });
 
@@ -299,5 +306,26 @@ describe("docs/phases.md", () => {
         assert.equal(cells[0], reply.status === 200 ? "open" : `closed: ${reply.status}`);
       });
     }
+
+    test("in the filters anything but open cuts the connection", async () => {
+      for (const policy of ["closed", "418"]) {
+        for (const phase of ["headerFilter", "bodyFilter"]) {
+          await assert.rejects(ask(`/policy/${policy}`, phase, "throw"), `${policy}, ${phase}`);
+        }
+      }
+    });
+
+    test("before the upstream a status is answered, with the response fields that were set", async () => {
+      const reply = await ask("/policy/418", "access", "set and throw");
+      assert.equal(reply.status, 418);
+      assert.equal(reply.headers["content-type"], "application/problem+json");
+      assert.equal(reply.headers["x-set"], "before it failed");
+    });
+
+    test("open goes on without what the handler had changed", async () => {
+      const reply = await ask("/policy/open", "access", "set and throw");
+      assert.equal(reply.status, 200);
+      assert.equal(reply.headers["x-set"], undefined);
+    });
   });
 });

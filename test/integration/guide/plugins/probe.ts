@@ -87,6 +87,10 @@ const rows: Record<string, (ctx: Any) => unknown> = {
   throw: () => {
     throw new Error("thrown by the probe");
   },
+  "set and throw": ({ response }) => {
+    response.headers.set("x-set", "before it failed");
+    throw new Error("thrown by the probe");
+  },
   // Ends when all that came before it has been dealt with, microtasks as well.
   barrier: async (ctx) => {
     await new Promise((resolve) => setImmediate(resolve));
