@@ -117,6 +117,25 @@ describe("failures", () => {
     ));
 });
 
+test("the method cannot be changed from or to HEAD, which would break the connection's framing", () =>
+  withPlugins(
+    {
+      method: plugin(`
+        name: "method",
+        access(ctx) { ctx.request.method = ctx.request.query.get("method"); }`),
+    },
+    {
+      locations: { "= /x": phase("access", `http.access("method")`) + ok },
+      allowLog: [/the method cannot be changed from or to HEAD/],
+    },
+    async (nginx) => {
+      assert.equal((await nginx.ask("/x?method=GET", { method: "HEAD" })).status, 500);
+      assert.equal((await nginx.ask("/x?method=HEAD")).status, 500);
+      assert.equal((await nginx.ask("/x?method=HEAD", { method: "HEAD" })).status, 200);
+      assert.equal((await nginx.ask("/x?method=PUT")).status, 200);
+    },
+  ));
+
 describe("misuse is an error with its reason", () => {
   const cases: [code: string, text: RegExp][] = [
     [`http.access("x", "y")`, /the configuration of x is a table, not a string/],

@@ -45,6 +45,11 @@ local function set_method(name)
     if type(method) ~= "number" or method <= 1 then
         error("the method cannot be set to " .. name .. ": nginx does not know it", 0)
     end
+    if (name == "HEAD") ~= (ngx_req.get_method() == "HEAD") then
+        -- By the method nginx decides whether the client gets a body, which the client takes for
+        -- the next response when it did not ask for one.
+        error("the method cannot be changed from or to HEAD", 0)
+    end
     ngx_req.set_method(method)
 end
 
