@@ -59,6 +59,9 @@ function setMethod(state: RequestState, name: string): void {
   if (!METHODS.has(name)) {
     throw new Error(`the method cannot be set to ${name}: nginx does not know it`);
   }
+  if ((name === "HEAD") !== (state.method === "HEAD")) {
+    throw new Error("the method cannot be changed from or to HEAD");
+  }
   state.method = name;
 }
 

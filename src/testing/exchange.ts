@@ -6,7 +6,6 @@
  */
 import type { PhaseDescription } from "../http/chain.js";
 import type { Changes } from "../http/changes.js";
-import { Fields } from "../http/fields.js";
 import { HeadFlag, PhaseNumber } from "../http/head.js";
 import type { Phase } from "../sdk/plugin.js";
 import { apply, carry, type Ending } from "./apply.js";
@@ -16,6 +15,7 @@ import { filterFields, valueOf } from "./fields.js";
 import type { Pipe } from "./pipe.js";
 import { answerAll } from "./questions.js";
 import type { RequestState } from "./request-state.js";
+import { SentFields } from "./sent-fields.js";
 import type { Failure, LogLine, Problem, TestResult, Upstream, UpstreamRequest } from "./types.js";
 import { askUpstream, makeUpstreamRequest } from "./upstream.js";
 
@@ -106,9 +106,8 @@ export class Exchange {
   }
 
   /** The response's fields. */
-  fields(): Fields {
-    const fixed = "the response has been sent: it cannot be changed";
-    return new Fields(this.#headerSent ? this.#state.responseFields.slice() : [], fixed);
+  fields(): SentFields {
+    return new SentFields(this.#headerSent ? this.#state.responseFields : []);
   }
 
   /** @throws what the test's own upstream or locations threw. */

@@ -27,7 +27,7 @@ export function flatten(init: FieldsInit | undefined): FlatFields {
   return flat;
 }
 
-export function valuesOf(flat: FlatFields, name: string): string[] {
+export function valuesOf(flat: Readonly<FlatFields>, name: string): string[] {
   const lower = name.toLowerCase();
   return flat.filter((_, i) => i % 2 === 1 && flat[i - 1]!.toLowerCase() === lower);
 }
@@ -66,5 +66,10 @@ export function setField(flat: FlatFields, name: string, values: readonly string
   }
   flat.length = kept;
   if (!placed) flat.push(name, first);
-  for (const value of others) if (value !== "") flat.push(name, value);
+  for (const value of others) flat.push(name, value);
+}
+
+/** The same for what nginx has once: it is set to one value after the other. */
+export function setSingleField(flat: FlatFields, name: string, values: readonly string[]): void {
+  for (const value of values.length === 0 ? [""] : values) setField(flat, name, [value]);
 }

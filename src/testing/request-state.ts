@@ -9,7 +9,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { encodeHead, type FlatFields, HeadFlag } from "../http/head.js";
-import { filterFields, flatten, setField, valueOf, valuesOf } from "./fields.js";
+import { filterFields, flatten, setField, setSingleField, valueOf, valuesOf } from "./fields.js";
 import { byteString, escapePath, parseTarget } from "./target.js";
 import type { TestRequest } from "./types.js";
 
@@ -22,6 +22,42 @@ const NOT_PROXIED = new Set([
   "te",
   "transfer-encoding",
   "upgrade",
+]);
+/** What a client may send once: nginx answers a second one with 400. */
+const ONCE = [
+  "authorization",
+  "content-length",
+  "content-range",
+  "expect",
+  "host",
+  "if-match",
+  "if-modified-since",
+  "if-none-match",
+  "if-unmodified-since",
+  "transfer-encoding",
+];
+/** Of a response nginx has these once: of several values the last counts. */
+const SINGLE = new Set([
+  "accept-ranges",
+  "content-encoding",
+  "content-length",
+  "content-range",
+  "content-type",
+  "date",
+  "etag",
+  "expires",
+  "last-modified",
+  "location",
+  "refresh",
+  "server",
+  "www-authenticate",
+]);
+/** The same of a request. */
+const SINGLE_IN_REQUESTS = new Set([
+  ...["accept-encoding", "authorization", "connection", "content-length", "content-type", "date"],
+  ...["depth", "destination", "expect", "host", "if-match", "if-modified-since", "if-none-match"],
+  ...["if-range", "if-unmodified-since", "keep-alive", "overwrite", "range", "referer"],
+  ...["user-agent", "via", "x-real-ip"],
 ]);
 /** Of the connection: Lua leaves them out of the response's fields. */
 const OF_THE_CONNECTION = new Set(["connection", "transfer-encoding"]);
@@ -98,6 +134,11 @@ export class RequestState {
       }
       if (!["content-length", "transfer-encoding"].some((name) => valueOf(fields, name))) {
         fields.push("Content-Length", String(bytes.length));
+      }
+    }
+    for (const name of ONCE) {
+      if (valuesOf(fields, name).length > 1) {
+        throw new TypeError(`nginx answers this itself, with 400: ${name} is there twice`);
       }
     }
     this.id = id;
@@ -220,13 +261,13 @@ export class RequestState {
   // What plugins change -----------------------------------------------------------------------
 
   setRequestField(name: string, values: readonly string[]): void {
-    setField(this.requestFields, name, values);
+    if (!SINGLE_IN_REQUESTS.has(name.toLowerCase())) setField(this.requestFields, name, values);
+    else setSingleField(this.requestFields, name, values);
   }
 
   setResponseField(name: string, values: readonly string[]): void {
-    // These two nginx has once: the last value counts.
-    const single = /^content-(type|length)$/i.test(name);
-    setField(this.responseFields, name, single ? values.slice(-1) : values);
+    if (!SINGLE.has(name.toLowerCase())) setField(this.responseFields, name, values);
+    else setSingleField(this.responseFields, name, values);
   }
 
   setUri(uri: string, args: string): void {

@@ -1,7 +1,7 @@
 /** Asks the servers that a test plays, and reads what they answer. */
-import { Fields } from "../http/fields.js";
 import type { FlatFields } from "../http/head.js";
 import { flatten, filterFields, setField, valueOf } from "./fields.js";
+import { SentFields } from "./sent-fields.js";
 import type { Piece, Upstream, UpstreamRequest, UpstreamResponse } from "./types.js";
 
 /** What ngx_http_proxy_module keeps to itself of an upstream's response. */
@@ -13,7 +13,6 @@ const HIDDEN = new Set([
   "transfer-encoding",
   "x-pad",
 ]);
-const FIXED = "the upstream's request is over: it cannot be changed";
 
 export interface Answer {
   readonly status: number;
@@ -31,7 +30,7 @@ export function makeUpstreamRequest(
   return {
     method,
     uri,
-    headers: new Fields(fields, FIXED),
+    headers: new SentFields(fields),
     body,
     text,
     json: <T>() => JSON.parse(text()) as T,

@@ -206,7 +206,18 @@ export const requestCases: readonly Case[] = [
   {
     title: "a method that nginx does not know is an error",
     chain: edit("method-unknown"),
-    expect: { ...refused, failures: ["edits, access"] },
+    expect: refused,
+  },
+  {
+    title: "a method cannot become HEAD",
+    chain: edit("method-head"),
+    expect: refused,
+  },
+  {
+    title: "HEAD cannot become another method",
+    chain: edit("method"),
+    request: { method: "HEAD" },
+    expect: refused,
   },
   {
     title: "a changed path drops the query",

@@ -219,10 +219,14 @@ async function send(front: string, one: Case, host: string): Promise<RawReply> {
   await new Promise<void>((resolve, reject) => {
     const socket = connect(front);
     socket.on("data", (part) => received.push(part));
-    socket.on("error", reject);
-    socket.on("close", () => resolve());
-    socket.write(Buffer.from(head, "latin1"));
-    if (bytes !== undefined) socket.write(bytes);
+    let failure: Error | undefined;
+    // Whoever is answered before the body was read cannot write the rest of it.
+    socket.on("error", (error) => (failure = error));
+    socket.on("close", () => {
+      if (failure !== undefined && received.length === 0) reject(failure);
+      else resolve();
+    });
+    socket.write(Buffer.concat([Buffer.from(head, "latin1"), bytes ?? Buffer.alloc(0)]));
   });
   return parseReply(Buffer.concat(received), method);
 }
@@ -259,6 +263,7 @@ export async function runInNginx(
   host: string,
   awaited: Pick<Outcome, "failures" | "lines">,
 ): Promise<Outcome> {
+  upstream.seen.delete(host);
   const before = nginx.errorLog().length;
   const reply = await send(places.front, one, host);
   const log = (): ReturnType<typeof told> => told(nginx.errorLog().slice(before));
@@ -273,11 +278,10 @@ export async function runInNginx(
     // The comparison says it better, unless nothing else is wrong.
     if (reply.status === 0) throw error;
   });
-  const headers = groupFields(reply.pairs);
   return {
     status: reply.status,
-    headers,
-    body: comparable(latin1(reply.body), headers),
+    headers: groupFields(reply.pairs),
+    body: comparable(latin1(reply.body)),
     cut: reply.cut,
     upstream: upstream.seen.get(host),
     ...log(),

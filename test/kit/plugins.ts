@@ -10,6 +10,7 @@ export { default as looks } from "./plugins/looks.ts";
 export { default as mark1 } from "./plugins/mark-1.ts";
 export { default as mark2 } from "./plugins/mark-2.ts";
 export { default as mark3 } from "./plugins/mark-3.ts";
+export { default as ops, type Op, type Ops } from "./plugins/ops.ts";
 export { default as reads } from "./plugins/reads.ts";
 export { default as refuses } from "./plugins/refuses.ts";
 export { default as serves } from "./plugins/serves.ts";

@@ -23,6 +23,7 @@ const actions: Record<string, (ctx: RequestContext) => unknown> = {
     ),
   cookies: ({ request }) => request.headers.set("X-Seen", JSON.stringify(request.cookies)),
   method: ({ request }) => (request.method = "PUT"),
+  "method-head": ({ request }) => (request.method = "HEAD"),
   "method-unknown": ({ request }) => (request.method = "PURGE"),
   "uri-path": ({ request }) => (request.uri = "/new"),
   "uri-query": ({ request }) => (request.uri = "/new?x=1&y=%20"),
