@@ -72,7 +72,7 @@ class Kit implements TestKit {
   constructor(members: readonly AnyMember[], options: KitOptions) {
     this.#options = options;
     this.#dicts = new Map((options.shared ?? []).map((name) => [name, new Dict(this.#clock)]));
-    this.#plugins = new Map(members.map(({ plugin }) => [plugin.name, plugin as Plugin]));
+    this.#plugins = pluginsByName(members);
     this.#engine = new Engine({
       // eslint-disable-next-line @typescript-eslint/require-await -- what it throws is to reject
       loadPlugin: async (name) => checkDefinition(this.#plugins.get(name), name),
@@ -215,6 +215,18 @@ class Kit implements TestKit {
       debug: at("debug"),
     };
   }
+}
+
+/** In nginx a name is a file: there cannot be two. */
+function pluginsByName(members: readonly AnyMember[]): ReadonlyMap<string, Plugin> {
+  const plugins = new Map<string, Plugin>();
+  for (const { plugin } of members) {
+    if ((plugins.get(plugin.name) ?? plugin) !== plugin) {
+      throw new TypeError(`two plugins of the chain are named ${plugin.name}: name one otherwise`);
+    }
+    plugins.set(plugin.name, plugin as Plugin);
+  }
+  return plugins;
 }
 
 function memberForEngine({ plugin, conf, options }: AnyMember): EngineMember {

@@ -69,6 +69,13 @@ describe("configurations", () => {
     await assert.rejects(testPlugin(bad), { code: "bad_plugin", message: /phase acces/ });
   });
 
+  test("of two plugins of one name are refused", async () => {
+    const make = () => ({ plugin: definePlugin({ name: "one", access() {} }) });
+    const one = make();
+    await assert.rejects(testChain([one, make()]), /two plugins of the chain are named one/);
+    await (await testChain([one, one])).close();
+  });
+
   test("of a chain may say more than the plugin", async () => {
     const fails = definePlugin({
       name: "fails",
