@@ -33,6 +33,7 @@ typedef struct {
 rts_ngx_cleanup_t *rts_ngx_cleanup_add(ngx_http_request_t *r, size_t size)
     __asm__("ngx_http_cleanup_add");
 intptr_t ngx_event_no_timers_left(void);
+extern struct { uintptr_t ctx_index; } rts_ngx_lua_module __asm__("ngx_http_lua_module");
 ]]
 
 local lib

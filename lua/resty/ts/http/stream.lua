@@ -5,9 +5,11 @@
 -- in memory here.
 
 local host = require "resty.ts.http.host"
+local phase_repair = require "resty.ts.http.phase_repair"
 local plain = require("resty.ts.asks").plain
 
 local ngx = ngx
+local restore = phase_repair.restore
 
 -- A stream may be silent for long; a call has no deadline longer than this.
 local PULL_MS = 86400000
@@ -18,7 +20,7 @@ local _M = {}
 
 
 -- Whether the client is still there, as far as nginx knows.
-local function send(piece)
+local function send(piece, phase)
     if piece ~= "" then
         local ok = ngx.print(piece)
         if not ok then
@@ -26,6 +28,7 @@ local function send(piece)
         end
     end
     local ok, err = ngx.flush(true)
+    restore(phase)
     return ok or HARMLESS[err] or false
 end
 
@@ -34,13 +37,15 @@ end
 -- on_failure(text, code) is called when the stream breaks off: the client sees that by a
 -- connection that closes early.
 function _M.send(client, id, status, chunk, on_failure)
+    local phase = phase_repair.remember()
     ngx.status = status
     if not ngx.send_headers() or ngx.req.get_method() == "HEAD" then
         return ngx.exit(ngx.HTTP_OK)
     end
-    local there = send(chunk or "")
+    local there = send(chunk or "", phase)
     while there do
         local piece, err, code = host.call(client, host.pull, false, PULL_MS, id)
+        restore(phase)
         if piece == nil then
             if not code then
                 return ngx.exit(ngx.HTTP_OK)
@@ -48,7 +53,7 @@ function _M.send(client, id, status, chunk, on_failure)
             on_failure(err, code)
             there = false
         else
-            there = send(plain(piece))
+            there = send(plain(piece), phase)
         end
     end
     return ngx.exit(ngx.HTTP_CLOSE)
