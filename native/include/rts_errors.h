@@ -64,7 +64,7 @@
     X(BAD_PLUGIN, 26, "bad_plugin", "bad plugin",                                                \
       "the plugin's file does not export what definePlugin makes: the text says what is wrong")  \
     X(BAD_RESPONSE, 27, "bad_response", "bad request or response change",                        \
-      "a plugin set a field, status, URI or body that HTTP does not allow there: the text says "  \
+      "a plugin set a field, status, URI or body that HTTP does not allow there: the text says " \
       "which")
 
 #endif

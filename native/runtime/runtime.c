@@ -239,8 +239,7 @@ int rts_runtime_start(rts_channel_t *channel, const rts_runtime_options_t *optio
                       rts_runtime_t **out, char *errbuf, size_t *errlen)
 {
     if (options->library_dir == NULL || options->host == NULL) {
-        return fail(errbuf, errlen, RTS_E_BAD_OPTION,
-                    "library_dir and host must be given");
+        return fail(errbuf, errlen, RTS_E_BAD_OPTION, "library_dir and host must be given");
     }
     /* Absolute, because Node's require takes no other, and nginx may change its directory. */
     char *host = realpath(options->host, NULL);

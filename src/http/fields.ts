@@ -34,7 +34,7 @@ export class Fields implements HeaderFields {
    * @param changed told of changes; a text: why there may be none.
    */
   constructor(source: FieldSource | FlatFields, changed: FieldChange | string) {
-    this.source = Array.isArray(source) ? NO_SOURCE : (source);
+    this.source = Array.isArray(source) ? NO_SOURCE : source;
     if (Array.isArray(source)) this.flat = source;
     this.changed = changed;
   }
