@@ -9,6 +9,8 @@
 #define _GNU_SOURCE
 #include "runtime/child_reaping.h"
 
+#include "runtime/child_descriptors.h"
+
 #include <dlfcn.h>
 #include <elf.h>
 #include <errno.h>
@@ -164,8 +166,25 @@ static pid_t noting_fork(void)
 {
     const unsigned since = stash_position();
     const pid_t pid = fork();
+    if (pid == 0) {
+        rts_child_close_others();
+        return pid;
+    }
     children_add(pid, since);
     return pid;
+}
+
+/* What libuv starts in a child of clone. */
+typedef struct {
+    int (*start)(void *);
+    void *arg;
+} start_t;
+
+static int start_alone(void *data)
+{
+    const start_t *start = data;
+    rts_child_close_others();
+    return start->start(start->arg);
 }
 
 /* libuv 1.45 and later; the kernel's arguments after `arg` are passed on as they are. */
@@ -173,10 +192,15 @@ static int noting_clone(int (*start)(void *), void *stack, int flags, void *arg,
                         void *tls, void *ctid)
 {
     const unsigned since = stash_position();
-    const int pid = clone(start, stack, flags, arg, ptid, tls, ctid);
-    if (!(flags & CLONE_THREAD)) {
-        children_add(pid, since);
+    if (flags & CLONE_THREAD) {
+        return clone(start, stack, flags, arg, ptid, tls, ctid);
     }
+    start_t alone = {start, arg};
+    /* Only where we do not go on before the child has its own image may it see our stack. */
+    const int waits = (flags & CLONE_VFORK) != 0 && (flags & CLONE_FILES) == 0;
+    const int pid = waits ? clone(start_alone, stack, flags, &alone, ptid, tls, ctid)
+                          : clone(start, stack, flags, arg, ptid, tls, ctid);
+    children_add(pid, since);
     return pid;
 }
 

@@ -74,6 +74,7 @@ export const needs = [
   ),
   file("lua-cjson", NOT_DEMO, "lua-cjson", ...multiarch("lua/5.1/cjson.so")),
   file("LuaJIT's headers", TEST, "libluajit2-5.1-dev", "/usr/include/luajit-2.1/lua.h"),
+  command("openssl", NOT_DEMO),
   command("wrk", NOT_DEMO),
   command("strace", NOT_DEMO),
   command("ps", NOT_DEMO, "procps"),

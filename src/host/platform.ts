@@ -5,6 +5,7 @@
  * Thread: the environment's own.
  */
 import { webcrypto } from "node:crypto";
+import { createRequire } from "node:module";
 import type * as Undici from "undici";
 
 const FETCH = [
@@ -16,19 +17,35 @@ const FETCH = [
   "File",
 ] as const satisfies readonly (keyof typeof Undici)[];
 
-function define(name: string, value: unknown): void {
-  Object.defineProperty(globalThis, name, {
-    value,
-    configurable: true,
-    writable: true,
-    enumerable: false,
-  });
+function define(name: string, property: PropertyDescriptor): void {
+  Object.defineProperty(globalThis, name, { configurable: true, enumerable: false, ...property });
+}
+
+/**
+ * Replaces fetch and its classes by undici's, of which the host has a copy beside it. It takes 30 ms
+ * to load: so with the first look at one of them, and all of them together.
+ */
+function bringFetch(): void {
+  const values = (): typeof Undici => {
+    const undici = createRequire(import.meta.url)("./undici.cjs") as typeof Undici;
+    for (const name of FETCH) define(name, { value: undici[name], writable: true });
+    return undici;
+  };
+  for (const name of FETCH) {
+    define(name, {
+      get: () => values()[name],
+      set: (value: unknown) => {
+        define(name, { value, writable: true });
+      },
+    });
+  }
 }
 
 export function completePlatform(): void {
-  if ((globalThis as { crypto?: unknown }).crypto === undefined) define("crypto", webcrypto);
-  if ("getSetCookie" in Headers.prototype) return;
-  // eslint-disable-next-line @typescript-eslint/no-require-imports -- bundled, and run only here
-  const undici = require("undici") as typeof Undici;
-  for (const name of FETCH) define(name, undici[name]);
+  if ((globalThis as { crypto?: unknown }).crypto === undefined) {
+    define("crypto", { value: webcrypto, writable: true });
+  }
+  // Of Node's version, as a look at Headers would load Node's own fetch. It has getSetCookie since
+  // 18.14.1 where it is Node's own undici, but not in Debian, which has another one.
+  if (process.versions.node.startsWith("18.")) bringFetch();
 }

@@ -5,7 +5,7 @@ import type { Answer } from "../../support/bridge.js";
 import { repeatUntil, until } from "../../support/deadline.js";
 import { withNginx, type NginxOptions } from "../../support/nginx.js";
 import { content } from "../../support/nginx-config.js";
-import { zombiesOf } from "../../support/proc.js";
+import { descriptorsOf, titleOf, zombiesOf } from "../../support/proc.js";
 
 const COUNT = 400;
 
@@ -13,6 +13,7 @@ const options: NginxOptions = {
   ts: { timeout_ms: 60_000 },
   locations: {
     "/add": content(`t.reply(ts.import("calc.ts").add(1, 2))`),
+    "/linger": content(`t.reply(ts.import("children.ts").linger())`),
     "/node": content(`t.reply(ts.import("children.ts").statuses(${String(COUNT)}, 20))`),
     "/node-blocked": content(`t.reply(ts.import("children.ts").whileBlocked(1300, 3))`),
     "/node-output": content(`
@@ -51,6 +52,19 @@ const options: NginxOptions = {
 const statuses = Array.from({ length: COUNT }, (_, i) => i % 100);
 
 describe("child processes", () => {
+  test("a handler's child has what it was given, and none of nginx's sockets", () =>
+    withNginx(options, async (nginx) => {
+      // The answer's end is the connection's: it would not come while the child had it open.
+      const { value: pid } = await nginx.json<Answer<number>>("/linger", { timeoutMs: 5000 });
+      assert.ok(pid !== undefined);
+      try {
+        await until("the child runs its own program", () => titleOf(pid) === "sleep 30");
+        assert.deepEqual([...descriptorsOf(pid).keys()].sort(), [0, 1, 2, 3]);
+      } finally {
+        process.kill(pid);
+      }
+    }));
+
   test("a handler's children report their own exit statuses and leave no zombie", () =>
     withNginx(options, async (nginx) => {
       const answer = await nginx.json<Answer<number[]>>("/node", { timeoutMs: 60_000 });
