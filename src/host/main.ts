@@ -16,6 +16,9 @@ import { completePlatform } from "./platform.js";
 import { PluginLoader } from "./plugins.js";
 import { Kind } from "./wire.js";
 
+/** How long the first call may wait for plugins to be loaded. */
+const MOST_PRELOAD_MS = 2000;
+
 /** native/addon */
 interface Binding {
   readonly Channel: new (external: unknown) => NativeChannel;
@@ -30,7 +33,7 @@ export interface HostOptions extends DispatcherOptions {
   readonly spinUs: number;
 }
 
-/** Starts the host on a channel; returns when it listens. */
+/** Starts the host on a channel. It listens when its plugins are loaded. */
 export function main(binding: Binding, external: unknown, options: HostOptions): void {
   process.setSourceMapsEnabled(true);
   const native = new binding.Channel(external);
@@ -54,7 +57,16 @@ export function main(binding: Binding, external: unknown, options: HostOptions):
     logger.write("error", `unhandled rejection: ${stackOf(reason)}`);
   });
 
-  channel.send(Kind.ready, 0, native.layout.protocol);
-  channel.listen(() => dispatcher.drain(), options.spinUs);
-  void plugins.preload(logger);
+  const begin = (): void => {
+    channel.send(Kind.ready, 0, native.layout.protocol);
+    channel.listen(() => dispatcher.drain(), options.spinUs);
+  };
+  if (options.plugins === "") {
+    begin();
+    return;
+  }
+  // Loading keeps this thread busy, and filters do not wait long: so before the first call, but
+  // one that does not come to an end must not keep all others away.
+  const late = new Promise((resolve) => setTimeout(resolve, MOST_PRELOAD_MS).unref());
+  void Promise.race([plugins.preload(logger), late]).then(begin);
 }

@@ -26,14 +26,21 @@ function define(name: string, property: PropertyDescriptor): void {
  * to load: so with the first look at one of them, and all of them together.
  */
 function bringFetch(): void {
-  const values = (): typeof Undici => {
+  let loading = false;
+  const load = (): void => {
+    loading = true;
     const undici = createRequire(import.meta.url)("./undici.cjs") as typeof Undici;
     for (const name of FETCH) define(name, { value: undici[name], writable: true });
-    return undici;
   };
   for (const name of FETCH) {
+    const own = Object.getOwnPropertyDescriptor(globalThis, name);
     define(name, {
-      get: () => values()[name],
+      get: (): unknown => {
+        // undici itself looks at some of them while it loads.
+        if (loading) return own?.get === undefined ? own?.value : own.get.call(globalThis);
+        load();
+        return (globalThis as Record<string, unknown>)[name];
+      },
       set: (value: unknown) => {
         define(name, { value, writable: true });
       },

@@ -16,6 +16,7 @@ export const Change = {
   chunk: 13,
   failed: 14,
   keep: 15,
+  appendField: 16,
 } as const;
 
 /** code, arguments, code, arguments, …; null: none. */

@@ -8,8 +8,15 @@ import type { HeaderFields } from "../sdk/http.js";
 import type { FieldSource, FlatFields } from "./head.js";
 import { checkFieldChange, checkFieldName, checkFieldValue } from "./validate.js";
 
-/** Told of each change: all values of the name now, or null when there is none. */
-export type FieldChange = (name: string, values: string | string[] | null) => void;
+/**
+ * Told of each change: all values of the name now, or null when there is none; and the one that was
+ * added, when that is all.
+ */
+export type FieldChange = (
+  name: string,
+  values: string | string[] | null,
+  appended?: string,
+) => void;
 
 const NO_SOURCE: FieldSource = { text: "", offsets: [0] };
 
@@ -99,8 +106,9 @@ export class Fields implements HeaderFields {
 
   append(name: string, value: string): void {
     const lower = this.#mayChange(name);
-    this.#flat().push(name, checkFieldValue(lower, value));
-    this.#tell(name, this.getAll(name));
+    const checked = checkFieldValue(lower, value);
+    this.#flat().push(name, checked);
+    this.#tell(name, this.getAll(name), checked);
   }
 
   delete(name: string): void {
@@ -162,8 +170,9 @@ export class Fields implements HeaderFields {
     return removed;
   }
 
-  #tell(name: string, values: string[]): void {
+  #tell(name: string, values: string[], appended?: string): void {
     const change = this.changed as FieldChange;
-    change(name, values.length === 0 ? null : values.length === 1 ? values[0]! : values);
+    const all = values.length === 0 ? null : values.length === 1 ? values[0]! : values;
+    change(name, all, appended);
   }
 }

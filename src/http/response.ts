@@ -3,7 +3,7 @@ import { RestyTsError } from "../sdk/errors.js";
 import type { HttpResponse } from "../sdk/http.js";
 import { Change, wireBytes } from "./changes.js";
 import { Fields } from "./fields.js";
-import type { Head } from "./head.js";
+import { type Head, PhaseNumber } from "./head.js";
 import { checkBodyAllowed, checkFieldChange, checkStatus, isHopByHop } from "./validate.js";
 
 /** What a response needs of the run that it is part of. */
@@ -37,12 +37,17 @@ export class ResponseImpl implements HttpResponse {
     return (this.fields ??= new Fields(
       this.owner.head.responseFields(),
       this.owner.responseIsFixed ??
-        ((name, values) => {
+        ((name, values, appended) => {
           if (name.toLowerCase() === "content-length" && values !== null) {
             throw new RestyTsError(
               "bad_response",
               "content-length is nginx's: it counts the body itself (a filter may delete it)",
             );
+          }
+          // Before the header, what others have set is not known here.
+          if (appended !== undefined && this.owner.head.phase <= PhaseNumber.content) {
+            this.owner.change(Change.appendField, name, wireBytes(appended));
+            return;
           }
           this.owner.change(
             Change.responseField,

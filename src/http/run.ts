@@ -391,7 +391,10 @@ export class Run {
     }
     for (const name of new Set(fields.map(([key]) => key))) {
       const values = fields.filter(([key]) => key === name).map(([, value]) => value);
-      this.response.headers.set(name, values);
+      // Cookies of others stay.
+      if (name === "set-cookie")
+        for (const value of values) this.response.headers.append(name, value);
+      else this.response.headers.set(name, values);
     }
     this.exitOps =
       rest === undefined

@@ -95,6 +95,11 @@ export function apply(
       case Change.responseField:
         state.setResponseField(text(), valuesOf(next() as Wire));
         break;
+      case Change.appendField: {
+        const name = text();
+        state.setResponseField(name, [...state.responseValues(name), text()]);
+        break;
+      }
       case Change.status:
         state.status = next() as number;
         break;

@@ -265,6 +265,10 @@ export class RequestState {
     else setSingleField(this.requestFields, name, values);
   }
 
+  responseValues(name: string): string[] {
+    return valuesOf(this.responseFields, name);
+  }
+
   setResponseField(name: string, values: readonly string[]): void {
     if (!SINGLE.has(name.toLowerCase())) setField(this.responseFields, name, values);
     else setSingleField(this.responseFields, name, values);

@@ -117,7 +117,7 @@ describe("one message", () => {
       ...[Change.uri, "/new path", "y=%C3%A9"],
       ...[Change.requestField, "x-a", null],
       ...[Change.variable, "target", "blue"],
-      ...[Change.responseField, "set-cookie", "a=1"],
+      ...[Change.appendField, "set-cookie", "a=1"],
     ]);
   });
 

@@ -40,6 +40,19 @@ local function field_value(v)
 end
 
 
+local function append_field(name, value)
+    local values = ngx.header[name]
+    if values == nil then
+        values = value
+    elseif type(values) == "table" then
+        values[#values + 1] = value
+    else
+        values = { values, value }
+    end
+    ngx.header[name] = values
+end
+
+
 local function set_method(name)
     local method = ngx["HTTP_" .. name]
     if type(method) ~= "number" or method <= 1 then
@@ -78,6 +91,9 @@ function _M.apply(state, changes, i, on_keep, on_failure)
             i = i + 3
         elseif code == 1 then
             ngx_req.set_header(plain(a), field_value(b))
+            i = i + 3
+        elseif code == 16 then
+            append_field(plain(a), plain(b))
             i = i + 3
         elseif code == 7 then
             ngx.var[plain(a)] = plain(b)
