@@ -41,15 +41,15 @@ end
 
 
 local function append_field(name, value)
-    local values = ngx.header[name]
-    if values == nil then
-        values = value
-    elseif type(values) == "table" then
-        values[#values + 1] = value
+    local there = ngx.header[name]
+    if there == nil then
+        there = value
+    elseif type(there) == "table" then
+        there[#there + 1] = value
     else
-        values = { values, value }
+        there = { there, value }
     end
-    ngx.header[name] = values
+    ngx.header[name] = there
 end
 
 
