@@ -13,7 +13,7 @@ import { decode } from "./codec.js";
 import { CODEC } from "./dispatcher.js";
 import { decodeRun, encodeChanges } from "./http-codec.js";
 import type { Channel } from "./channel.js";
-import { messageOf, stackOf } from "./describe.js";
+import { stackOf } from "./describe.js";
 import type { Logger } from "./log.js";
 import type { Namespace } from "./modules.js";
 import type { PluginLoader } from "./plugins.js";
@@ -33,7 +33,7 @@ export function httpModule(plugins: PluginLoader, logger: Logger, channel: Chann
     },
     ask: (words) => questions.ask(words),
     checkCarried,
-    stackOf: (error) => (error instanceof Error ? stackOf(error) : messageOf(error)),
+    stackOf,
   });
   const run = function (
     this: Call,

@@ -43,7 +43,6 @@ export class PluginLoader {
    * is told to whoever names it.
    */
   async preload(logger: Logger): Promise<void> {
-    if (this.#folder === "") return;
     const entries = await readdir(this.#folder, { withFileTypes: true }).catch(() => []);
     const names = entries
       .filter((entry) => entry.isDirectory() || ENDINGS.includes(path.extname(entry.name)))

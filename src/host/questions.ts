@@ -5,16 +5,10 @@
  * Thread: the environment's own. Invariant: each question is answered once; what is still open when
  * the environment ends goes with it.
  */
-import { RestyTsError } from "../sdk/errors.js";
+import { type Question, settle } from "../http/questions.js";
 import type { Channel } from "./channel.js";
 import { encode } from "./codec.js";
 import { Kind } from "./wire.js";
-
-interface Question {
-  readonly words: unknown[];
-  readonly resolve: (values: unknown[]) => void;
-  readonly reject: (error: unknown) => void;
-}
 
 export class Questions {
   readonly #channel: Channel;
@@ -37,11 +31,7 @@ export class Questions {
   reply(id: number, replies: readonly (readonly unknown[])[]): void {
     const asked = this.#asked.get(id) ?? [];
     this.#asked.delete(id);
-    for (const [i, { resolve, reject }] of asked.entries()) {
-      const [ok, ...values] = replies[i] ?? [false, "no reply"];
-      if (ok === true) resolve(values);
-      else reject(new RestyTsError("handler_failed", String(values[0])));
-    }
+    settle(asked, replies);
   }
 
   #send(): void {

@@ -19,7 +19,7 @@ import { Change } from "./changes.js";
 import type { Handler } from "./chain.js";
 import type { Run } from "./run.js";
 import { SharedDictImpl } from "./shared.js";
-import { textOf } from "./text.js";
+import { bytesOf, textOf } from "./text.js";
 
 const EXITED: Exit = Object.freeze({ exited: true });
 const VARIABLE_NAME = /^[A-Za-z0-9_]+$/;
@@ -93,7 +93,7 @@ export class PhaseContext implements RequestContext, BodyFilterContext {
     const [status, headers, received] = await this.run.ask("subrequest", uri, {
       method,
       args,
-      body: typeof body === "string" ? new TextEncoder().encode(body) : body,
+      body: typeof body === "string" ? bytesOf(body) : body,
     });
     return {
       status: status as number,

@@ -12,6 +12,7 @@ import type { HttpRequestWithBody } from "../sdk/http.js";
 import { Change, wireBytes } from "./changes.js";
 import { Fields } from "./fields.js";
 import { type Head, HeadFlag, HeadText } from "./head.js";
+import { bytesOf } from "./text.js";
 import { checkMethod, checkUri, decodePath } from "./validate.js";
 
 const DEFAULT_MAX_BYTES = 1_048_576;
@@ -188,7 +189,7 @@ export class RequestImpl implements HttpRequestWithBody {
 
   setBody(body: string | Uint8Array): void {
     this.#mayChange();
-    const bytes = typeof body === "string" ? new TextEncoder().encode(body) : body.slice();
+    const bytes = typeof body === "string" ? bytesOf(body) : body.slice();
     this.received = Promise.resolve(bytes);
     this.stream = undefined;
     this.owner.change(Change.requestBody, bytes);

@@ -10,9 +10,10 @@ import { type Chain, type Handler } from "./chain.js";
 import { Change, type Changes } from "./changes.js";
 import { PhaseContext } from "./context.js";
 import { type Head, HeadFlag, PhaseNumber } from "./head.js";
+import { type Question, settle } from "./questions.js";
 import { RequestImpl } from "./request.js";
 import { type BodyRest, isResponse, ResponseImpl, takeApart } from "./response.js";
-import { textOf } from "./text.js";
+import { bytesOf, textOf } from "./text.js";
 import { checkBodyAllowed, checkStatus } from "./validate.js";
 
 /** What is kept for a request from one message to the next. */
@@ -38,12 +39,6 @@ export interface Services {
   openStream(run: Run, rest: BodyRest): number;
   /** `created`: Lua must be told that something is kept. */
   stateOf(requestId: number): { state: RequestState; created: boolean };
-}
-
-interface Question {
-  readonly words: unknown[];
-  readonly resolve: (values: unknown[]) => void;
-  readonly reject: (error: Error) => void;
 }
 
 export interface RunInput {
@@ -180,12 +175,12 @@ export class Run {
     let bytes: Uint8Array | null = null;
     let type: string | undefined;
     if (typeof body === "string") {
-      bytes = new TextEncoder().encode(body);
+      bytes = bytesOf(body);
       type = "text/plain; charset=utf-8";
     } else if (body instanceof Uint8Array) {
       bytes = body;
     } else if (body !== undefined) {
-      bytes = new TextEncoder().encode(JSON.stringify(body));
+      bytes = bytesOf(JSON.stringify(body));
       type = "application/json";
     }
     checkBodyAllowed(status, bytes?.length ?? 0);
@@ -270,11 +265,7 @@ export class Run {
     this.asked = undefined;
     return new Promise((resolve) => {
       this.answer = resolve;
-      for (const [i, question] of asked.entries()) {
-        const [ok, ...values] = replies[i] ?? [false, "no reply"];
-        if (ok === true) question.resolve(values);
-        else question.reject(new RestyTsError("handler_failed", textOf(values[0]) ?? "failed"));
-      }
+      settle(asked, replies);
       if (this.finished) this.#complete();
       else if (this.questions.length > 0) queueMicrotask(() => this.#sendQuestions());
     });
@@ -365,7 +356,7 @@ export class Run {
       handler.phase === "bodyFilter" &&
       (typeof value === "string" || value instanceof Uint8Array)
     ) {
-      this.replaced = typeof value === "string" ? new TextEncoder().encode(value) : value;
+      this.replaced = typeof value === "string" ? bytesOf(value) : value;
       return undefined;
     }
     if (isResponse(value) && this.head.phase <= PhaseNumber.content) {

@@ -1,6 +1,11 @@
-/** What came over the wire, as text. */
+/** Text and its UTF-8. */
 
 const utf8 = new TextDecoder();
+const encoder = new TextEncoder();
+
+export function bytesOf(text: string): Uint8Array {
+  return encoder.encode(text);
+}
 
 /** A variable's value as text; bytes that are no UTF-8 are U+FFFD. */
 export function textOf(value: unknown): string | undefined {

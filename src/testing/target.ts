@@ -1,5 +1,7 @@
 /** URIs as nginx reads and writes them. Texts are byte strings. Pure. */
 
+import { decodePath } from "../http/validate.js";
+
 export interface Target {
   readonly scheme: "http" | "https";
   readonly host: string | undefined;
@@ -23,9 +25,7 @@ function refuse(url: string, why: string): never {
 /** ngx_http_parse_complex_uri: escapes first, then "//", "." and "..". */
 function normalize(raw: string, url: string): string {
   if (/%(?![0-9a-fA-F]{2})/.test(raw)) refuse(url, "it has a % that is no escape");
-  const decoded = raw.replace(/%(..)/g, (_, hex: string) =>
-    String.fromCharCode(Number.parseInt(hex, 16)),
-  );
+  const decoded = decodePath(raw);
   if (decoded.includes("\0")) refuse(url, "it has %00");
   const out: string[] = [];
   const segments = decoded.replace(/\/{2,}/g, "/").split("/");
