@@ -44,6 +44,7 @@ local OPTIONS = {
     max_pending = { "number", 4096, 1, 65535 },
     ring_bytes = { "number", MiB, 4096, 1024 * MiB },
     max_message_bytes = { "number", 64 * MiB, 4096, 1024 * MiB },
+    max_heap_mb = { "number", 0, 0, 1048576 },
     spin_us = { "number", 80, 0, 10000 },
     first_cursor = { "number", 0, 0, 4294967295 }, -- for tests
 }

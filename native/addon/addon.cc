@@ -83,6 +83,7 @@ class Channel : public Napi::ObjectWrap<Channel> {
         {"protocol", control->protocol},
         {"sqTail", WordIndex(channel_, &control->sq_tail)},
         {"sqHead", WordIndex(channel_, &control->sq_head)},
+        {"sqBegun", WordIndex(channel_, &control->sq_begun)},
         {"sqRoom", WordIndex(channel_, &control->sq_room)},
         {"cqTail", WordIndex(channel_, &control->cq_tail)},
         {"cqHead", WordIndex(channel_, &control->cq_head)},

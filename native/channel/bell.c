@@ -53,6 +53,14 @@ static void bell_replace(rts_channel_t *channel, int fd)
     }
 }
 
+void rts_bell_move(rts_channel_t *from, rts_channel_t *to)
+{
+    const int fd = atomic_exchange_explicit(&from->lua_bell, -1, memory_order_seq_cst);
+    if (fd >= 0) {
+        bell_replace(to, fd);
+    }
+}
+
 int rts_bell_eventfd(rts_channel_t *channel, char *errbuf, size_t *errlen)
 {
     const int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);

@@ -113,6 +113,7 @@ int rts_channel_create(uint32_t ring_bytes, uint32_t first_cursor, rts_channel_t
     control->first_cursor = first_cursor;
     atomic_init(&control->sq_tail, first_cursor);
     atomic_init(&control->sq_head, first_cursor);
+    atomic_init(&control->sq_begun, first_cursor);
     atomic_init(&control->cq_tail, first_cursor);
     atomic_init(&control->cq_head, first_cursor);
     *out = channel;

@@ -43,6 +43,7 @@ typedef struct {
     /* submissions: written by Lua, read by the host */
     alignas(RTS_CACHE_LINE) rts_atomic_u32 sq_tail; /* stored by Lua */
     alignas(RTS_CACHE_LINE) rts_atomic_u32 sq_head; /* stored by the host */
+    rts_atomic_u32 sq_begun; /* by the host: past the last record that it has begun to handle */
     alignas(RTS_CACHE_LINE) rts_atomic_u32 sq_sleep; /* set by the host: wake me on submissions */
     alignas(RTS_CACHE_LINE) rts_atomic_u32 sq_room; /* set by Lua: wake me when sq_head moves */
     /* completions: written by the host, read by Lua */

@@ -122,6 +122,12 @@ uint32_t rts_sq_head(const rts_channel_t *channel)
                                 memory_order_acquire); /* pairs: the host's store of sq_head */
 }
 
+uint32_t rts_sq_begun(const rts_channel_t *channel)
+{
+    return atomic_load_explicit(&channel->control->sq_begun,
+                                memory_order_acquire); /* pairs: the host's store, before it acts */
+}
+
 int rts_sq_publish(rts_channel_t *channel, uint32_t tail)
 {
     rts_control_t *control = channel->control;

@@ -22,7 +22,7 @@
 #define RTS_VERSION "0.1.0"
 
 /* Raised whenever the layout of the mapping, the records or the backend table changes. */
-#define RTS_PROTOCOL 2
+#define RTS_PROTOCOL 3
 
 enum {
     RTS_OK = 0,
@@ -66,12 +66,17 @@ typedef struct {
 
 typedef struct {
     const char *library_dir;
-    const char *libnode;
-    const char *host;
-    const char *modules;
-    const char *plugins;
-    uint32_t max_message_bytes;
-    uint32_t spin_us;
+    const char *libnode; /* embedded: NULL looks for one */
+    const char *host; /* the host's file */
+    const char *node; /* process: NULL is "node" on the PATH */
+    const char *environment; /* process: names of variables to pass on, separated by spaces */
+    const char *connect; /* process: the socket of a host that was started by hand, or NULL */
+    const uint8_t *settings; /* for the host: one MessagePack value */
+    uint32_t settings_bytes;
+    uint32_t process; /* 0 embedded, 1 process */
+    uint32_t shared; /* process: one for all workers */
+    uint32_t max_heap_mb; /* 0: as Node has it */
+    uint32_t kill_ms; /* process: from SIGTERM to SIGKILL */
 } rts_runtime_options_t;
 
 /* state: 0 starting, 1 running, 2 stopped by request, 3 failed or ended by itself. */
@@ -80,6 +85,7 @@ typedef struct {
     int32_t error;
     int32_t abi;
     int32_t thread_id;
+    int32_t process_id;
     char node_version[32];
     char libnode[256];
     char backend[256];
@@ -115,6 +121,10 @@ void rts_channel_view(const rts_channel_t *channel, rts_view_t *out);
 /* How far the host has read submissions (acquire: room before it may be written again).
  * Threads: Lua. */
 uint32_t rts_sq_head(const rts_channel_t *channel);
+
+/* How far the host has come: it has not begun to handle any record from here on.
+ * Threads: Lua. */
+uint32_t rts_sq_begun(const rts_channel_t *channel);
 
 /* Makes all records below tail visible to the host, and wakes it if it sleeps.
  * Threads: Lua.
@@ -189,6 +199,10 @@ int rts_bell_listen(rts_channel_t *channel, const char *dir, char *path, size_t 
  * Returns: 0 or RTS_E_SYSTEM (nobody connected, or somebody else did). */
 int rts_bell_accept(rts_channel_t *channel, char *errbuf, size_t *errlen);
 
+/* Makes Lua's doorbell of one channel that of another, which has none. It must be disarmed.
+ * Threads: Lua. */
+void rts_bell_move(rts_channel_t *from, rts_channel_t *to);
+
 /* Closes the listening socket, if any, and removes it from the file system. The doorbell itself
  * stays.
  * Threads: Lua. */
@@ -213,7 +227,8 @@ void rts_request_note_end(void *id);
  * Returns: how many were written to ids. */
 uint32_t rts_requests_ended(uint32_t *ids, uint32_t max);
 
-/* Starts Node in a thread of this process: finds libnode and the backend for it, loads the host.
+/* Starts Node, in a thread of this process (finds libnode and the backend for it) or as a child
+ * process, and loads the host.
  * Returns at once; how it goes is in rts_runtime_status, and the doorbell rings at each change.
  * Threads: Lua.
  * Owns: the caller, until rts_runtime_destroy; the strings of options are copied. The channel
@@ -235,6 +250,22 @@ void rts_runtime_status(rts_runtime_t *runtime, rts_runtime_status_t *out);
  * Threads: Lua.
  * Returns: 0, or RTS_E_TIMEOUT when it has not ended within timeout_ms (it goes on ending). */
 int rts_runtime_stop(rts_runtime_t *runtime, uint32_t timeout_ms);
+
+/* Ends the environment wherever it is, because of `code` (RTS_E_STALLED, RTS_E_PROTOCOL, …): the
+ * state becomes 3, failed, with that error. Returns at once.
+ * Threads: Lua. */
+void rts_runtime_fail(rts_runtime_t *runtime, int code);
+
+/* The JavaScript stack at which rts_runtime_fail found the environment, as JSON: an array of frames
+ * { function, script, line, column, map? }; empty when it is not known.
+ * Threads: Lua, once the state is 3.
+ * Returns: its length; at most size bytes of it are written to text. */
+size_t rts_runtime_stack(rts_runtime_t *runtime, char *text, size_t size);
+
+/* Frees *runtime and its channel when its thread has ended, and sets *runtime to NULL.
+ * Threads: Lua.
+ * Returns: 1 when it is freed (or was), 0 when it has not ended yet. */
+int rts_runtime_reap(rts_runtime_t **runtime);
 
 /* Stops *runtime (1 s at most, 10 s while it starts) and frees it, destroys its channel, and sets
  * *runtime to NULL. What a thread that did not end still uses is left alone. NULL is allowed.

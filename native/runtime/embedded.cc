@@ -12,6 +12,8 @@
 #include <uv.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
@@ -44,6 +46,16 @@ struct Once {
 
 Once* once = nullptr;
 
+// What a full heap may grow by while JavaScript ends.
+constexpr size_t kUnwindBytes = size_t{64} << 20;
+
+// What the interrupts below know of the environment that they interrupt; under context->lock.
+struct Interrupted {
+  rts_host_context_t* host_context;
+  Isolate* isolate;
+  node::Environment* env;
+};
+
 class LockGuard {
  public:
   explicit LockGuard(pthread_mutex_t* lock) : lock_(lock) { pthread_mutex_lock(lock_); }
@@ -57,7 +69,7 @@ class LockGuard {
 
 // Nothing of the worker that nginx set up is changed: no signal handlers, no descriptor limits,
 // no stdio, no NODE_OPTIONS.
-Once* InitializeOnce() {
+Once* InitializeOnce(uint32_t max_heap_mb) {
   if (once != nullptr) return once;
   once = new Once;
 #ifdef __GLIBC__
@@ -90,6 +102,10 @@ Once* InitializeOnce() {
   once->platform =
       node::MultiIsolatePlatform::Create(static_cast<int>(std::clamp(cores, 2u, 5u)) - 1);
   v8::V8::InitializePlatform(once->platform.get());
+  // Of every isolate of the process: Node's API for embedders makes them without limits of their own.
+  if (max_heap_mb > 0) {
+    v8::V8::SetFlagsFromString(("--max-old-space-size=" + std::to_string(max_heap_mb)).c_str());
+  }
   v8::V8::Initialize();
   return once;
 }
@@ -123,7 +139,7 @@ MaybeLocal<Value> CallMethod(Isolate* isolate, Local<Context> context, Local<Val
   return function.As<Function>()->Call(context, receiver, argc, argv);
 }
 
-// require("module").createRequire(host)(host).main(binding, channel, options)
+// require("module").createRequire(host)(host).main(binding, channel, settings)
 MaybeLocal<Value> StartHost(const rts_host_context_t* host_context, Isolate* isolate,
                             Local<Context> context, Local<Object> process,
                             Local<Function> native_require) {
@@ -146,15 +162,70 @@ MaybeLocal<Value> StartHost(const rts_host_context_t* host_context, Isolate* iso
            .ToLocal(&binding)) {
     return {};
   }
-  Local<Object> options = Object::New(isolate);
-  Local<Value> number = v8::Integer::NewFromUnsigned(isolate, host_context->max_message_bytes);
-  Local<Value> spin = v8::Integer::NewFromUnsigned(isolate, host_context->spin_us);
-  options->Set(context, text("modules"), text(host_context->modules)).Check();
-  options->Set(context, text("plugins"), text(host_context->plugins)).Check();
-  options->Set(context, text("maxMessageBytes"), number).Check();
-  options->Set(context, text("spinUs"), spin).Check();
-  Local<Value> argv[] = {binding, v8::External::New(isolate, host_context->channel), options};
+  Local<v8::ArrayBuffer> buffer = v8::ArrayBuffer::New(isolate, host_context->settings_bytes);
+  memcpy(buffer->GetBackingStore()->Data(), host_context->settings, host_context->settings_bytes);
+  Local<Value> settings = v8::Uint8Array::New(buffer, 0, host_context->settings_bytes);
+  Local<Value> argv[] = {binding, v8::External::New(isolate, host_context->channel), settings};
   return CallMethod(isolate, context, host, "main", 3, argv);
+}
+
+std::string JsonString(Isolate* isolate, Local<String> text) {
+  std::string json = "\"";
+  String::Utf8Value utf8(isolate, text);
+  for (int i = 0; i < utf8.length(); i++) {
+    const char c = (*utf8)[i];
+    if (c == '"' || c == '\\') {
+      json += '\\';
+      json += c;
+    } else {
+      json += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
+    }
+  }
+  return json + "\"";
+}
+
+// As rts_runtime_stack gives it.
+std::string DescribeStack(Isolate* isolate) {
+  Local<v8::StackTrace> trace = v8::StackTrace::CurrentStackTrace(isolate, 10);
+  std::string json;
+  for (int i = 0; i < trace->GetFrameCount(); i++) {
+    Local<v8::StackFrame> frame = trace->GetFrame(isolate, i);
+    auto field = [&](const char* name, Local<String> text) {
+      if (!text.IsEmpty())
+        json += std::string("\"") + name + "\":" + JsonString(isolate, text) + ",";
+    };
+    json += json.empty() ? "[{" : ",{";
+    field("function", frame->GetFunctionName());
+    field("script", frame->GetScriptName());
+    field("map", frame->GetScriptSourceMappingURL());
+    json += "\"line\":" + std::to_string(frame->GetLineNumber()) +
+            ",\"column\":" + std::to_string(frame->GetColumn()) + "}";
+  }
+  return json.empty() ? json : json + "]";
+}
+
+// On the Node thread, in the middle of JavaScript.
+void OnInterrupt(Isolate* isolate, void* data) {
+  auto* host_context = static_cast<rts_host_context_t*>(data);
+  HandleScope handle_scope(isolate);
+  const std::string stack = DescribeStack(isolate);
+  LockGuard guard(&host_context->lock);
+  if (host_context->env == nullptr) return;
+  free(host_context->stack);
+  host_context->stack = strdup(stack.c_str());
+  node::Stop(static_cast<Interrupted*>(host_context->env)->env);
+}
+
+// V8 has no room left; what it returns lets JavaScript unwind. node::Stop, as Node aborts in its
+// own checks when execution is terminated without its knowing.
+size_t OnNearHeapLimit(void* data, size_t current, size_t initial) {
+  auto* host_context = static_cast<rts_host_context_t*>(data);
+  LockGuard guard(&host_context->lock);
+  if (host_context->env != nullptr) {
+    if (host_context->fail_code == 0) host_context->fail_code = RTS_E_OUT_OF_MEMORY;
+    node::Stop(static_cast<Interrupted*>(host_context->env)->env);
+  }
+  return current + std::max(initial / 2, kUnwindBytes);
 }
 
 // node::SpinEventLoop, but for one thing: it can be asked to end between two turns of the loop,
@@ -191,7 +262,7 @@ void RunLoop(rts_host_context_t* host_context, node::CommonEnvironmentSetup* set
 }
 
 void RunEnvironment(rts_host_context_t* host_context) {
-  Once* process = InitializeOnce();
+  Once* process = InitializeOnce(host_context->max_heap_mb);
   if (!process->error.empty()) {
     host_context->report(host_context, RTS_STATE_FAILED, RTS_E_UNAVAILABLE, process->error.c_str());
     return;
@@ -212,6 +283,7 @@ void RunEnvironment(rts_host_context_t* host_context) {
   node::Environment* env = setup->env();
   std::string failure;
   int exit_code = -1;
+  Interrupted interrupted = {host_context, isolate, env};
   {
     Locker locker(isolate);
     Isolate::Scope isolate_scope(isolate);
@@ -223,10 +295,11 @@ void RunEnvironment(rts_host_context_t* host_context) {
       node::Stop(ending);
     });
     node::AddLinkedBinding(env, kBinding);
+    isolate->AddNearHeapLimitCallback(OnNearHeapLimit, host_context);
     bool stopped;
     {
       LockGuard guard(&host_context->lock);
-      host_context->env = env;
+      host_context->env = &interrupted;
       stopped = host_context->stop_requested != 0;
     }
     if (!stopped) {
@@ -246,13 +319,17 @@ void RunEnvironment(rts_host_context_t* host_context) {
         RunLoop(host_context, setup.get(), process->platform.get(), &exit_code);
       }
     }
+    int fail_code;
     {
       LockGuard guard(&host_context->lock);
       host_context->env = nullptr;
       stopped = host_context->stop_requested != 0;
+      fail_code = host_context->fail_code;
     }
     node::Stop(env);
-    if (stopped) {
+    if (fail_code != 0) {
+      host_context->report(host_context, RTS_STATE_FAILED, fail_code, nullptr);
+    } else if (stopped) {
       host_context->report(host_context, RTS_STATE_STOPPED, RTS_E_STOPPED, nullptr);
     } else {
       if (failure.empty()) {
@@ -274,7 +351,14 @@ void Run(rts_host_context_t* context) {
 
 void Interrupt(rts_host_context_t* context, int hard) {
   LockGuard guard(&context->lock);
-  if (hard && context->env != nullptr) node::Stop(static_cast<node::Environment*>(context->env));
+  auto* interrupted = static_cast<Interrupted*>(context->env);
+  if (hard && interrupted != nullptr) {
+    if (context->fail_code != 0 && context->stop_requested == 0) {
+      interrupted->isolate->RequestInterrupt(OnInterrupt, context);
+    } else {
+      node::Stop(interrupted->env);
+    }
+  }
   if (context->stopper != nullptr) uv_async_send(static_cast<uv_async_t*>(context->stopper));
 }
 

@@ -1,8 +1,9 @@
 /*
- * The embedded runtime seen from Lua: starts the Node thread, knows its state, ends it.
+ * A runtime seen from Lua: starts the thread that runs Node or watches its process, knows the state,
+ * ends it. One runtime is one life of an environment, with a channel of its own.
  *
- * Threads: rts_runtime_* on the Lua side; node_thread is the Node thread; on_process_exit on
- * whichever thread calls exit().
+ * Threads: rts_runtime_* on the Lua side; node_thread is the Node thread or the watching one;
+ * on_process_exit on whichever thread calls exit().
  * Invariant: a thread that does not end in time is never freed under its feet: its runtime and
  * channel are left alone, and the process then leaves by _exit, past all static destructors.
  */
@@ -22,6 +23,7 @@
 #include <unistd.h>
 
 #include "runtime/loader.h"
+#include "runtime/process.h"
 
 enum { NODE_STACK_BYTES = 8 << 20, EXIT_WAIT_MS = 1000, START_WAIT_MS = 10000, PATIENCE_MS = 100 };
 
@@ -31,8 +33,11 @@ struct rts_runtime {
     char *library_dir;
     char *libnode;
     char *host;
-    char *modules;
-    char *plugins;
+    char *node;
+    char *environment;
+    char *connect;
+    uint8_t *settings;
+    uint32_t process_runtime;
     const rts_backend_t *backend; /* set under context.lock */
     pthread_t thread;
     pid_t process;
@@ -92,7 +97,7 @@ static void on_process_exit(int status, void *unused)
         fflush(NULL);
         _exit(status);
     }
-    if (backend != NULL) {
+    if (backend != NULL && backend->dispose != NULL) {
         backend->dispose();
     }
 }
@@ -136,12 +141,22 @@ static void report(rts_host_context_t *context, int state, int error, const char
     rts_bell_ring(runtime->channel);
 }
 
+static void report_process(rts_host_context_t *context, int pid)
+{
+    rts_runtime_t *runtime = (rts_runtime_t *) context;
+    pthread_mutex_lock(&runtime->status_lock);
+    runtime->status.process_id = pid;
+    pthread_mutex_unlock(&runtime->status_lock);
+}
+
 static void run_backend(rts_runtime_t *runtime)
 {
-    rts_loaded_t loaded = {0};
+    rts_loaded_t loaded = {.backend = &rts_process_backend};
     char text[sizeof(runtime->status.text)];
     const int code =
-        rts_loader_load(runtime->library_dir, runtime->libnode, &loaded, text, sizeof(text));
+        runtime->process_runtime
+            ? RTS_OK
+            : rts_loader_load(runtime->library_dir, runtime->libnode, &loaded, text, sizeof(text));
     if (code != RTS_OK) {
         report(&runtime->context, RTS_STATE_FAILED, -code, text);
         return;
@@ -191,8 +206,11 @@ static void runtime_free(rts_runtime_t *runtime)
     free(runtime->library_dir);
     free(runtime->libnode);
     free(runtime->host);
-    free(runtime->modules);
-    free(runtime->plugins);
+    free(runtime->node);
+    free(runtime->environment);
+    free(runtime->connect);
+    free(runtime->settings);
+    free(runtime->context.stack);
     free(runtime);
 }
 
@@ -266,15 +284,27 @@ int rts_runtime_start(rts_channel_t *channel, const rts_runtime_options_t *optio
     runtime->library_dir = absolute(options->library_dir);
     runtime->libnode = copy(options->libnode);
     runtime->host = host;
-    runtime->modules = absolute(options->modules);
-    runtime->plugins = absolute(options->plugins);
+    runtime->node = copy(options->node);
+    runtime->environment = copy(options->environment);
+    runtime->connect = copy(options->connect);
+    runtime->settings = malloc(options->settings_bytes + 1);
+    if (runtime->settings != NULL) {
+        memcpy(runtime->settings, options->settings, options->settings_bytes);
+    }
+    runtime->process_runtime = options->process;
     runtime->context.channel = channel;
     runtime->context.host = runtime->host;
-    runtime->context.modules = runtime->modules;
-    runtime->context.plugins = runtime->plugins;
-    runtime->context.max_message_bytes = options->max_message_bytes;
-    runtime->context.spin_us = options->spin_us;
+    runtime->context.node = runtime->node;
+    runtime->context.environment = runtime->environment;
+    runtime->context.connect = runtime->connect;
+    runtime->context.library_dir = runtime->library_dir;
+    runtime->context.settings = runtime->settings;
+    runtime->context.settings_bytes = runtime->settings != NULL ? options->settings_bytes : 0;
+    runtime->context.shared = options->shared;
+    runtime->context.max_heap_mb = options->max_heap_mb;
+    runtime->context.kill_ms = options->kill_ms;
     runtime->context.report = report;
+    runtime->context.report_process = report_process;
 
     pthread_mutex_lock(&process_state.lock);
     runtime->next = process_state.first;
@@ -346,14 +376,32 @@ int rts_runtime_stop(rts_runtime_t *runtime, uint32_t timeout_ms)
     return ended || wait_for_end(runtime, timeout_ms) ? RTS_OK : -RTS_E_TIMEOUT;
 }
 
-void rts_runtime_destroy(rts_runtime_t **holder)
+void rts_runtime_fail(rts_runtime_t *runtime, int code)
 {
-    rts_runtime_t *runtime = *holder;
-    *holder = NULL;
-    if (runtime == NULL || runtime->process != getpid() ||
-        rts_runtime_stop(runtime, exit_wait_ms(runtime)) != RTS_OK) {
-        return;
+    pthread_mutex_lock(&runtime->context.lock);
+    const rts_backend_t *backend = runtime->backend;
+    if (runtime->context.fail_code == 0) {
+        runtime->context.fail_code = code;
     }
+    pthread_mutex_unlock(&runtime->context.lock);
+    if (backend != NULL) {
+        backend->interrupt(&runtime->context, 1);
+    }
+}
+
+size_t rts_runtime_stack(rts_runtime_t *runtime, char *text, size_t size)
+{
+    pthread_mutex_lock(&runtime->context.lock);
+    const char *stack = runtime->context.stack;
+    const size_t length = stack != NULL ? strlen(stack) : 0;
+    memcpy(text, length > 0 ? stack : "", length < size ? length : size);
+    pthread_mutex_unlock(&runtime->context.lock);
+    return length;
+}
+
+/* The thread has ended: nobody uses runtime or channel any more. */
+static void bury(rts_runtime_t *runtime)
+{
     pthread_mutex_lock(&process_state.lock);
     for (rts_runtime_t **at = &process_state.first; *at != NULL; at = &(*at)->next) {
         if (*at == runtime) {
@@ -365,4 +413,33 @@ void rts_runtime_destroy(rts_runtime_t **holder)
     pthread_join(runtime->thread, NULL);
     rts_channel_destroy(runtime->channel);
     runtime_free(runtime);
+}
+
+int rts_runtime_reap(rts_runtime_t **holder)
+{
+    rts_runtime_t *runtime = *holder;
+    if (runtime == NULL || runtime->process != getpid()) {
+        *holder = NULL;
+        return 1;
+    }
+    pthread_mutex_lock(&runtime->status_lock);
+    const int ended = runtime->thread_ended;
+    pthread_mutex_unlock(&runtime->status_lock);
+    if (!ended) {
+        return 0;
+    }
+    *holder = NULL;
+    bury(runtime);
+    return 1;
+}
+
+void rts_runtime_destroy(rts_runtime_t **holder)
+{
+    rts_runtime_t *runtime = *holder;
+    *holder = NULL;
+    if (runtime == NULL || runtime->process != getpid() ||
+        rts_runtime_stop(runtime, exit_wait_ms(runtime)) != RTS_OK) {
+        return;
+    }
+    bury(runtime);
 }

@@ -20,6 +20,7 @@ export interface NativeChannel {
     /** Indexes of 32-bit words. */
     readonly sqTail: number;
     readonly sqHead: number;
+    readonly sqBegun: number;
     readonly sqRoom: number;
     readonly cqTail: number;
     readonly cqHead: number;
@@ -124,7 +125,7 @@ export class Channel {
    */
   drain(handle: RecordHandler): number {
     if (this.#waiting.length > 0) this.#flush();
-    const { sqTail, sqOffset } = this.#layout;
+    const { sqTail, sqBegun, sqOffset } = this.#layout;
     const record = this.#record;
     const u32 = this.#u32;
     let head = this.#sqHead;
@@ -158,9 +159,11 @@ export class Channel {
       record.b = u32[word + 4]!;
       record.total = u32[word + 5]!;
       record.offset = offset + HEADER_BYTES;
+      head = (head + size) | 0;
+      // Plain: it is read when this environment has ended, in the middle of what follows, perhaps.
+      u32[sqBegun] = head;
       handle(record);
       count++;
-      head = (head + size) | 0;
       if (head === tail || (head - released) >>> 0 >= RELEASE_BYTES) {
         released = head;
         this.#release(head);

@@ -23,7 +23,13 @@ export const HTTP_MODULE = "resty-ts:http";
 
 type Params<K extends keyof Engine> = Engine[K] extends (...args: infer A) => unknown ? A : never;
 
-export function httpModule(plugins: PluginLoader, logger: Logger, channel: Channel): Namespace {
+/** @param life the environment's number. */
+export function httpModule(
+  plugins: PluginLoader,
+  logger: Logger,
+  channel: Channel,
+  life: number,
+): Namespace {
   const questions = new Questions(channel);
   const engine = new Engine({
     loadPlugin: (name) => plugins.load(name),
@@ -34,6 +40,7 @@ export function httpModule(plugins: PluginLoader, logger: Logger, channel: Chann
     ask: (words) => questions.ask(words),
     checkCarried,
     stackOf,
+    firstId: life * 0x1_0000_0000,
   });
   const run = function (
     this: Call,

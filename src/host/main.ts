@@ -6,6 +6,7 @@
  * in the error log before the environment ends or goes on.
  */
 import { Channel, type NativeChannel } from "./channel.js";
+import { decode } from "./codec.js";
 import { stackOf } from "./describe.js";
 import { Dispatcher, type DispatcherOptions } from "./dispatcher.js";
 import { Logger } from "./log.js";
@@ -25,16 +26,25 @@ interface Binding {
   readonly removeAtEnd: (folder: string) => void;
 }
 
-export interface HostOptions extends DispatcherOptions {
+/** What lua/resty/ts/lifecycle.lua gives to each environment. */
+export interface HostSettings extends DispatcherOptions {
   /** Absolute paths of the folders that modules and plugins are loaded from; "": none. */
   readonly modules: string;
   readonly plugins: string;
   /** How long to spin for submissions before sleeping, in µs. */
   readonly spinUs: number;
+  /** The number of this environment among all of its worker: ids of ours are never another's. */
+  readonly life: number;
+  /** Where the environment before it was found stalled: JSON (rts_runtime_stack), or "". */
+  readonly stalledAt: string;
 }
 
-/** Starts the host on a channel. It listens when its plugins are loaded. */
-export function main(binding: Binding, external: unknown, options: HostOptions): void {
+/**
+ * Starts the host on a channel. It listens when its plugins are loaded.
+ * @param settings HostSettings in MessagePack.
+ */
+export function main(binding: Binding, external: unknown, settings: Uint8Array): void {
+  const options = decode(settings, 0, settings.length) as HostSettings;
   process.setSourceMapsEnabled(true);
   const native = new binding.Channel(external);
   const channel = new Channel(native);
@@ -42,7 +52,7 @@ export function main(binding: Binding, external: unknown, options: HostOptions):
   const workshop = new Workshop(binding.removeAtEnd);
   const plugins = new PluginLoader(options.plugins, new ModuleLoader(options.plugins, workshop));
   const loader = new ModuleLoader(options.modules, workshop, {
-    [HTTP_MODULE]: httpModule(plugins, logger, channel),
+    [HTTP_MODULE]: httpModule(plugins, logger, channel, options.life),
   });
   provideSdk();
   completePlatform();

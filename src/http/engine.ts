@@ -35,6 +35,8 @@ export interface EngineOptions {
   ask: Services["ask"];
   checkCarried: Services["checkCarried"];
   stackOf: Services["stackOf"];
+  /** All ids of runs and streams are larger: one that another engine gave is not known here. */
+  readonly firstId?: number;
 }
 
 export type LogEntry = readonly [
@@ -55,9 +57,9 @@ export class Engine implements Services {
   readonly #ready = new Map<number, Chain>();
   readonly #requests = new Map<number, RequestState>();
   readonly #parked = new Map<number, Run>();
-  readonly #streams = new Streams();
+  readonly #streams: Streams;
   readonly #background = new Set<Promise<unknown>>();
-  #runs = 0;
+  #lastRun: number;
 
   readonly ask: Services["ask"];
   readonly checkCarried: Services["checkCarried"];
@@ -66,6 +68,8 @@ export class Engine implements Services {
 
   constructor(options: EngineOptions) {
     this.#options = options;
+    this.#lastRun = options.firstId ?? 0;
+    this.#streams = new Streams(this.#lastRun);
     this.ask = (words) => options.ask(words);
     this.checkCarried = (value, path) => options.checkCarried(value, path);
     this.stackOf = (error) => options.stackOf(error);
@@ -106,9 +110,16 @@ export class Engine implements Services {
     const input: RunInput = { vars, ctx, chunk, deadline: caller.deadline };
     if ((head.flags & HeadFlag.continues) !== 0) return this.#continue(head, input);
     const chain = this.#ready.get(head.token);
-    if (chain === undefined) {
+    if (chain !== undefined) return this.#start(chain, head, input, caller);
+    // One that was queued when its environment ended may come before its chain is ready here.
+    const configured = this.#chains.get(head.token);
+    if (configured === undefined) {
       throw new RestyTsError("bad_argument", `configuration ${head.token} is not known`);
     }
+    return configured.then((value) => this.#start(value.chain, head, input, caller));
+  }
+
+  #start(chain: Chain, head: Head, input: RunInput, caller: Caller): Changes | Promise<Changes> {
     const run = new Run(chain, head, input, this);
     const changes = run.start();
     if (changes instanceof Promise) {
@@ -196,11 +207,8 @@ export class Engine implements Services {
 
   park(run: Run): number {
     if (run.id === 0) {
-      do {
-        this.#runs = (this.#runs + 1) >>> 0 || 1;
-      } while (this.#parked.has(this.#runs));
-      this.#parked.set(this.#runs, run);
-      return this.#runs;
+      this.#parked.set(++this.#lastRun, run);
+      return this.#lastRun;
     }
     return run.id;
   }

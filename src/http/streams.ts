@@ -35,16 +35,20 @@ async function ready(next: Promise<ReadResult>): Promise<ReadResult | undefined>
 
 export class Streams {
   readonly #streams = new Map<number, Stream>();
-  #count = 0;
+  #last: number;
+
+  /** @param firstId all ids are larger. */
+  constructor(firstId: number) {
+    this.#last = firstId;
+  }
 
   get size(): number {
     return this.#streams.size;
   }
 
   open(run: Run, { reader, next }: BodyRest): number {
-    this.#count = (this.#count + 1) >>> 0 || 1;
-    this.#streams.set(this.#count, { run, reader, next });
-    return this.#count;
+    this.#streams.set(++this.#last, { run, reader, next });
+    return this.#last;
   }
 
   /**

@@ -28,7 +28,9 @@ export type ErrorCode =
   | "system"
   | "bad_config"
   | "bad_plugin"
-  | "bad_response";
+  | "bad_response"
+  | "stalled"
+  | "out_of_memory";
 
 /** The number of each code, which travels in ERROR records. */
 export const errorCodes: Readonly<Record<ErrorCode, number>> = {
@@ -59,6 +61,8 @@ export const errorCodes: Readonly<Record<ErrorCode, number>> = {
   bad_config: 25,
   bad_plugin: 26,
   bad_response: 27,
+  stalled: 28,
+  out_of_memory: 29,
 };
 
 /** What Lua's error string begins with. */
@@ -90,4 +94,6 @@ export const errorTexts: Readonly<Record<ErrorCode, string>> = {
   bad_config: "bad plugin configuration",
   bad_plugin: "bad plugin",
   bad_response: "bad request or response change",
+  stalled: "runtime stalled",
+  out_of_memory: "out of memory",
 };

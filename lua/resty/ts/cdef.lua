@@ -25,16 +25,22 @@ typedef struct {
     const char *library_dir;
     const char *libnode;
     const char *host;
-    const char *modules;
-    const char *plugins;
-    uint32_t max_message_bytes;
-    uint32_t spin_us;
+    const char *node;
+    const char *environment;
+    const char *connect;
+    const uint8_t *settings;
+    uint32_t settings_bytes;
+    uint32_t process;
+    uint32_t shared;
+    uint32_t max_heap_mb;
+    uint32_t kill_ms;
 } rts_runtime_options_t;
 typedef struct {
     int32_t state;
     int32_t error;
     int32_t abi;
     int32_t thread_id;
+    int32_t process_id;
     char node_version[32];
     char libnode[256];
     char backend[256];
@@ -47,6 +53,7 @@ int rts_channel_create(uint32_t ring_bytes, uint32_t first_cursor, rts_channel_t
 void rts_channel_destroy(rts_channel_t *channel);
 void rts_channel_view(const rts_channel_t *channel, rts_view_t *out);
 uint32_t rts_sq_head(const rts_channel_t *channel);
+uint32_t rts_sq_begun(const rts_channel_t *channel);
 int rts_sq_publish(rts_channel_t *channel, uint32_t tail);
 int rts_sq_kick(rts_channel_t *channel);
 int rts_sq_want_room(rts_channel_t *channel, uint32_t head);
@@ -61,6 +68,7 @@ int rts_bell_eventfd(rts_channel_t *channel, char *errbuf, size_t *errlen);
 int rts_bell_listen(rts_channel_t *channel, const char *dir, char *path, size_t *pathlen,
                     char *errbuf, size_t *errlen);
 int rts_bell_accept(rts_channel_t *channel, char *errbuf, size_t *errlen);
+void rts_bell_move(rts_channel_t *from, rts_channel_t *to);
 void rts_bell_unlisten(rts_channel_t *channel);
 void rts_bell_ring(rts_channel_t *channel);
 int rts_utf8_valid(const char *s, size_t n);
@@ -71,5 +79,8 @@ int rts_runtime_start(rts_channel_t *channel, const rts_runtime_options_t *optio
 int rts_runtime_state(const rts_runtime_t *runtime);
 void rts_runtime_status(rts_runtime_t *runtime, rts_runtime_status_t *out);
 int rts_runtime_stop(rts_runtime_t *runtime, uint32_t timeout_ms);
+void rts_runtime_fail(rts_runtime_t *runtime, int code);
+size_t rts_runtime_stack(rts_runtime_t *runtime, char *text, size_t size);
+int rts_runtime_reap(rts_runtime_t **runtime);
 void rts_runtime_destroy(rts_runtime_t **runtime);
 ]]

@@ -30,6 +30,8 @@ return {
         BAD_CONFIG = "bad_config",
         BAD_PLUGIN = "bad_plugin",
         BAD_RESPONSE = "bad_response",
+        STALLED = "stalled",
+        OUT_OF_MEMORY = "out_of_memory",
     },
     -- number (as in ERROR records and, negated, from C) -> code
     by_number = {
@@ -60,6 +62,8 @@ return {
         [25] = "bad_config",
         [26] = "bad_plugin",
         [27] = "bad_response",
+        [28] = "stalled",
+        [29] = "out_of_memory",
     },
     -- code -> number
     numbers = {
@@ -90,6 +94,8 @@ return {
         bad_config = 25,
         bad_plugin = 26,
         bad_response = 27,
+        stalled = 28,
+        out_of_memory = 29,
     },
     -- code -> what the error string begins with
     texts = {
@@ -120,5 +126,7 @@ return {
         bad_config = "bad plugin configuration",
         bad_plugin = "bad plugin",
         bad_response = "bad request or response change",
+        stalled = "runtime stalled",
+        out_of_memory = "out of memory",
     },
 }

@@ -5,6 +5,8 @@
 -- every call that was pending has been answered with it.
 
 local ffi = require "ffi"
+local buffers = require "resty.ts.buffers"
+local encode = require "resty.ts.encode"
 local errors = require "resty.ts.errors"
 local failure = require "resty.ts.failure"
 local native = require "resty.ts.native"
@@ -14,10 +16,33 @@ local ffi_str = ffi.string
 local pairs = pairs
 local select = select
 
+local SETTINGS_BYTES = 4096
+local settings_buffer = ffi_new("uint8_t[?]", SETTINGS_BYTES)
 local CODE_BY_NUMBER = errors.by_number
 local TEXT = errors.texts
 
 local _M = {}
+
+
+-- What the host is told: src/host/main.ts, HostSettings. MessagePack.
+local function settings_of(self)
+    local options = self.options
+    encode.begin(settings_buffer, 0, SETTINGS_BYTES)
+    encode.value {
+        modules = options.modules or "",
+        plugins = options.plugins or "",
+        maxMessageBytes = options.max_message_bytes,
+        spinUs = options.spin_us,
+        life = self.generation,
+        stalledAt = "",
+    }
+    local length, buffer, size = encode.finish()
+    local settings = ffi_str(buffer or settings_buffer, length)
+    if buffer then
+        buffers.give(buffer, size)
+    end
+    return settings
+end
 
 
 -- Starts the runtime. Returns true, or nil, err, code.
@@ -27,10 +52,10 @@ function _M:start(library_dir, host)
     c_options.library_dir = library_dir
     c_options.libnode = options.libnode
     c_options.host = host
-    c_options.modules = options.modules
-    c_options.plugins = options.plugins
-    c_options.max_message_bytes = options.max_message_bytes
-    c_options.spin_us = options.spin_us
+    local settings = settings_of(self)
+    c_options.settings = settings
+    c_options.settings_bytes = #settings
+    c_options.max_heap_mb = options.max_heap_mb
     -- At exit nginx closes the Lua state: this ends the Node thread before static destructors run.
     -- Set before there is one, as a signal may end plain LuaJIT at any instruction.
     local out = ffi.gc(ffi_new("rts_runtime_t *[1]"), self.lib.rts_runtime_destroy)
