@@ -11,7 +11,7 @@ import { stackOf } from "./describe.js";
 import { Dispatcher, type DispatcherOptions } from "./dispatcher.js";
 import { Logger } from "./log.js";
 import { HTTP_MODULE, httpModule } from "./http.js";
-import { ModuleLoader, Workshop } from "./modules.js";
+import { ModuleLoader } from "./modules.js";
 import { provideSdk } from "./sdk-module.js";
 import { completePlatform } from "./platform.js";
 import { PluginLoader } from "./plugins.js";
@@ -23,7 +23,6 @@ const MOST_PRELOAD_MS = 2000;
 /** native/addon */
 interface Binding {
   readonly Channel: new (external: unknown) => NativeChannel;
-  readonly removeAtEnd: (folder: string) => void;
 }
 
 /** What lua/resty/ts/lifecycle.lua gives to each environment. */
@@ -49,9 +48,8 @@ export function main(binding: Binding, external: unknown, settings: Uint8Array):
   const native = new binding.Channel(external);
   const channel = new Channel(native);
   const logger = new Logger(channel, options.maxMessageBytes);
-  const workshop = new Workshop(binding.removeAtEnd);
-  const plugins = new PluginLoader(options.plugins, new ModuleLoader(options.plugins, workshop));
-  const loader = new ModuleLoader(options.modules, workshop, {
+  const plugins = new PluginLoader(options.plugins, new ModuleLoader(options.plugins));
+  const loader = new ModuleLoader(options.modules, {
     [HTTP_MODULE]: httpModule(plugins, logger, channel, options.life),
   });
   provideSdk();

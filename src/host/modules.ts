@@ -1,20 +1,37 @@
 /**
  * Finds and loads the modules that Lua imports: .ts and .mts by way of compile.ts, .js, .mjs and
- * .cjs as they are.
+ * .cjs as they are; and newer versions of them, beside those that are in use.
  *
  * Thread: the environment's own. Invariant: nothing outside of the root is loaded by name,
  * neither by `..` nor through a symbolic link.
  */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { realpath } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { createRequire } from "node:module";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
 import { RestyTsError } from "../sdk/errors.js";
-import { compile, CompileError, NoCompilerError } from "./compile.js";
+import { compile, CompileError, NoCompilerError, type Compiled } from "./compile.js";
 import { messageOf } from "./describe.js";
+import { evaluate } from "./evaluate.js";
+import { importExternal, type Namespace } from "./externals.js";
+import { areFresh, type Stamps, stampsOf } from "./stamps.js";
 
-export type Namespace = Record<string, unknown>;
+export type { Namespace };
+
+/** One version of a module. */
+interface Loaded {
+  readonly namespace: Namespace;
+  readonly stamps: Stamps;
+  /** Of what it was evaluated from; "" of what Node has loaded itself. */
+  readonly text: string;
+}
+
+/** A newer version of a module, which nobody uses yet. */
+export interface Newer {
+  readonly namespace: Namespace;
+  /** Makes it the one that `load` gives. */
+  install(): void;
+}
 
 const COMPILED = new Set([".ts", ".mts"]);
 const PLAIN = new Set([".js", ".mjs", ".cjs"]);
@@ -43,41 +60,6 @@ async function resolve(root: string, name: string): Promise<string> {
   return file;
 }
 
-/**
- * Where compiled modules lie while Node reads them: a folder that only we can read. It is there
- * while something loads, and goes with the environment when that ends in the middle.
- */
-export class Workshop {
-  readonly #removeAtEnd: (folder: string) => void;
-  #folder: string | undefined;
-  #users = 0;
-  #count = 0;
-
-  /** @param removeAtEnd native/addon's: removes a folder when the environment ends. */
-  constructor(removeAtEnd: (folder: string) => void) {
-    this.#removeAtEnd = removeAtEnd;
-  }
-
-  async import(file: string, text: string): Promise<Namespace> {
-    this.#users++;
-    try {
-      // Not awaited between: the environment may end at each await.
-      if (this.#folder === undefined) {
-        this.#folder = mkdtempSync(path.join(tmpdir(), "resty-ts-module-"));
-        this.#removeAtEnd(this.#folder);
-      }
-      const target = path.join(this.#folder, `${this.#count++}-${path.basename(file)}.mjs`);
-      writeFileSync(target, text);
-      return (await import(pathToFileURL(target).href)) as Namespace;
-    } finally {
-      if (--this.#users === 0 && this.#folder !== undefined) {
-        rmSync(this.#folder, { recursive: true, force: true });
-        this.#folder = undefined;
-      }
-    }
-  }
-}
-
 /** A SyntaxError does not say where it is, but esbuild does, where it is installed. */
 async function describe(error: unknown, file: string): Promise<string> {
   if (error instanceof SyntaxError) {
@@ -95,17 +77,18 @@ async function describe(error: unknown, file: string): Promise<string> {
 
 export class ModuleLoader {
   readonly #root: string;
-  readonly #workshop: Workshop;
   readonly #builtIn: Readonly<Record<string, Namespace>>;
-  readonly #modules = new Map<string, Promise<Namespace>>();
+  /** By their real paths: "./calc.ts" and "calc.ts" share one state. */
+  readonly #modules = new Map<string, Promise<Loaded>>();
+  /** How often Node was given a file that it had already. */
+  #again = 0;
 
   /**
    * @param root absolute path of the folder that modules are loaded from; "": none.
    * @param builtIn the host's own, which have no file.
    */
-  constructor(root: string, workshop: Workshop, builtIn: Record<string, Namespace> = {}) {
+  constructor(root: string, builtIn: Record<string, Namespace> = {}) {
     this.#root = root;
-    this.#workshop = workshop;
     this.#builtIn = builtIn;
   }
 
@@ -121,31 +104,89 @@ export class ModuleLoader {
   async load(name: string): Promise<Namespace> {
     const builtIn = this.#builtIn[name];
     if (builtIn !== undefined && this.isBuiltIn(name)) return builtIn;
+    const file = await this.#find(name);
+    let loading = this.#modules.get(file);
+    if (loading === undefined) {
+      loading = this.#load(file, name);
+      this.#modules.set(file, loading);
+      loading.catch(() => undefined); // who waits for it is told
+    }
+    return (await loading).namespace;
+  }
+
+  /**
+   * Loads a module anew if its files have changed, or if it did not load.
+   * @returns undefined when there is nothing new.
+   * @throws as `load`.
+   */
+  async newer(name: string): Promise<Newer | undefined> {
+    if (this.isBuiltIn(name)) return undefined;
+    const file = await this.#find(name);
+    const old = await this.#modules.get(file)?.catch(() => undefined);
+    if (old !== undefined && areFresh(old.stamps)) return undefined;
+    const loaded = await this.#load(file, name, old);
+    const install = (): void => {
+      this.#modules.set(file, Promise.resolve(loaded));
+    };
+    if (loaded !== old && loaded.namespace !== old?.namespace) {
+      return { namespace: loaded.namespace, install };
+    }
+    install();
+    return undefined;
+  }
+
+  /** All files that what is loaded was made of. */
+  async files(): Promise<string[]> {
+    const files: string[] = [];
+    for (const [file, loading] of this.#modules) {
+      const loaded = await loading.catch(() => undefined);
+      files.push(...(loaded?.stamps.keys() ?? [file]));
+    }
+    return files;
+  }
+
+  #find(name: string): Promise<string> {
     if (this.#root === "") {
       throw new RestyTsError(
         "module_not_found",
         `${name}: ts.start was not told the folder, modules = "…"`,
       );
     }
-    const file = await resolve(this.#root, name);
-    // By its real path: "./calc.ts" and "calc.ts" share one state.
-    let loading = this.#modules.get(file);
-    if (loading === undefined) {
-      loading = this.#load(file);
-      this.#modules.set(file, loading);
-    }
+    return resolve(this.#root, name);
+  }
+
+  async #load(file: string, name: string, old?: Loaded): Promise<Loaded> {
     try {
-      return await loading;
+      return COMPILED.has(path.extname(file))
+        ? await this.#loadCompiled(file, old)
+        : await this.#loadPlain(file, old !== undefined || this.#modules.has(file));
     } catch (error) {
       const text = `${name}: ${await describe(error, file)}`;
       throw new RestyTsError("module_failed", text, { cause: error });
     }
   }
 
-  async #load(file: string): Promise<Namespace> {
-    return COMPILED.has(path.extname(file))
-      ? this.#workshop.import(file, await compile(file))
-      : ((await import(pathToFileURL(file).href)) as Namespace);
+  async #loadCompiled(file: string, old: Loaded | undefined): Promise<Loaded> {
+    const since = Date.now();
+    const compiled: Compiled = await compile(file);
+    const stamps = stampsOf(compiled.inputs, since);
+    const { text } = compiled;
+    if (text === old?.text) return { ...old, stamps };
+    return { namespace: await evaluate(file, compiled), stamps, text };
+  }
+
+  /** @param again whether Node has it already, and would give what it has. */
+  async #loadPlain(file: string, again: boolean): Promise<Loaded> {
+    const since = Date.now();
+    let url = pathToFileURL(file).href;
+    if (again) {
+      url += `?again=${++this.#again}`;
+      // CommonJS is found by its path, whatever the URL.
+
+      delete createRequire(file).cache[file];
+    }
+    const namespace = await importExternal(url);
+    return { namespace, stamps: stampsOf([file], since), text: "" };
   }
 }
 

@@ -9,6 +9,7 @@ import path from "node:path";
 import { checkDefinition, isPluginName } from "../http/definition.js";
 import { RestyTsError } from "../sdk/errors.js";
 import type { Plugin } from "../sdk/plugin.js";
+import { withCompiler } from "./compile.js";
 import { messageOf } from "./describe.js";
 import type { Logger } from "./log.js";
 import type { ModuleLoader } from "./modules.js";
@@ -48,11 +49,15 @@ export class PluginLoader {
       .filter((entry) => entry.isDirectory() || ENDINGS.includes(path.extname(entry.name)))
       .map((entry) => path.basename(entry.name, path.extname(entry.name)))
       .filter(isPluginName);
-    for (const name of new Set(names)) {
-      await this.load(name).catch((error: unknown) => {
-        logger.write("info", `${name} was not loaded ahead: ${messageOf(error)}`);
-      });
-    }
+    await withCompiler(() =>
+      Promise.all(
+        [...new Set(names)].map((name) =>
+          this.load(name).catch((error: unknown) => {
+            logger.write("info", `${name} was not loaded ahead: ${messageOf(error)}`);
+          }),
+        ),
+      ),
+    );
   }
 
   async #load(name: string): Promise<Plugin> {

@@ -47,6 +47,11 @@ t.test("npm packages beside it load, ESM-only and CommonJS, and its own files", 
     t.eq(ts.import("lib/in-folder.ts").helper(), "helper")
 end)
 
+t.test("the default of CommonJS is what it exports, also of a compiled one", function()
+    t.eq(ts.import("packages.ts").compiled(), ts.array { "object", "inner", "named" })
+    t.eq(ts.import("packages.mts").compiled(), ts.array { "object", "inner", "named" })
+end)
+
 t.test("TypeScript that uses require runs", function()
     t.eq(ts.import("common/required.ts").hello(), "required / old-style")
 end)

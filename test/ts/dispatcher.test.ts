@@ -1,15 +1,14 @@
 /** dispatcher.ts, modules.ts and compile.ts in plain Node, with Lua's side played by hand. */
 import assert from "node:assert/strict";
-import { rmSync } from "node:fs";
 import { join } from "node:path";
-import { after, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Channel, ProtocolError } from "../../src/host/channel.ts";
 import { decode, encode } from "../../src/host/codec.ts";
 import { compile } from "../../src/host/compile.ts";
 import { Dispatcher } from "../../src/host/dispatcher.ts";
 import { Logger } from "../../src/host/log.ts";
-import { findFunction, ModuleLoader, Workshop } from "../../src/host/modules.ts";
+import { findFunction, ModuleLoader } from "../../src/host/modules.ts";
 import { Kind } from "../../src/host/wire.ts";
 import { errorCodes } from "../../src/sdk/error-codes.ts";
 import { PROJECT_ROOT } from "../support/project.ts";
@@ -19,13 +18,7 @@ const MODULES = join(PROJECT_ROOT, "test/lua/fixtures/modules");
 const text = (value: string) => new TextEncoder().encode(value);
 const ID = 0x10000;
 
-/** Folders of compiled modules that the loader leaves to the runtime to remove. */
-const folders: string[] = [];
-const newLoader = () =>
-  new ModuleLoader(MODULES, new Workshop((folder) => void folders.push(folder)));
-after(() => {
-  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
-});
+const newLoader = () => new ModuleLoader(MODULES);
 
 function open() {
   const native = newNative(65536);
@@ -131,7 +124,7 @@ describe("the dispatcher", () => {
 
 describe("modules", () => {
   it("a compiled module has the stack of its source", async () => {
-    const code = await compile(join(MODULES, "calls.ts"));
+    const { text: code } = await compile(join(MODULES, "calls.ts"));
     assert.match(code, /sourceMappingURL=data:application\/json;base64,/);
     assert.doesNotMatch(code, /: number/);
   });
