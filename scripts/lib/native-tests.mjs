@@ -83,23 +83,32 @@ export async function runNative(tally, pattern) {
 
 /** @param {import("./tally.mjs").Tally} tally @param {string[]} names */
 async function runFuzzers(tally, names) {
+  for (const name of names) {
+    const wrong = await runFuzzer(name, Math.max(1, Math.floor(FUZZ_SECONDS / names.length)));
+    if (wrong === undefined) tally.pass();
+    else tally.fail(`native fuzz ${name}: ${wrong}`);
+  }
+}
+
+/**
+ * Builds a libFuzzer target and runs it from the one corpus; what it finds to be new stays below build-test.
+ * @param {string} name @param {number} seconds @param {(line: string) => void} [onLine]
+ * @returns {Promise<string | undefined>} what is wrong
+ */
+export async function runFuzzer(name, seconds, onLine = () => {}) {
   const compilers = { CMAKE_C_COMPILER: "clang", CMAKE_CXX_COMPILER: "clang++" };
   const bin = await buildVariant("fuzz", { RTS_FUZZ: "ON", RTS_BACKEND: "OFF", ...compilers });
-  const seconds = Math.max(1, Math.floor(FUZZ_SECONDS / names.length));
-  for (const name of names) {
-    const findings = inRoot("build-test/fuzz/findings", name);
-    const corpus = inRoot("test/fuzz/corpus", name);
-    mkdirSync(findings, { recursive: true });
-    console.log(`# native fuzz: ${name}, ${seconds} s`);
-    const flags = [
-      `-max_total_time=${seconds}`,
-      `-artifact_prefix=${findings}/crash-`,
-      "-verbosity=0",
-    ];
-    const folders = existsSync(corpus) ? [findings, corpus] : [findings];
-    const { code, signal } = await stream([path.join(bin, name), ...flags, ...folders], () => {});
-    if (code === 0) tally.pass();
-    else
-      tally.fail(`native fuzz ${name}: ${signal ?? `exit status ${code}`}; input in ${findings}`);
-  }
+  const findings = inRoot("build-test/fuzz/findings", name);
+  mkdirSync(findings, { recursive: true });
+  console.log(`# native fuzz: ${name}, ${seconds} s`);
+  const flags = [
+    `-max_total_time=${seconds}`,
+    `-artifact_prefix=${findings}/crash-`,
+    "-verbosity=0",
+    "-print_final_stats=1",
+  ];
+  const command = [path.join(bin, name), ...flags, findings, inRoot("test/fuzz/corpus")];
+  // libFuzzer writes to stderr only.
+  const { code, signal } = await stream(["sh", "-c", 'exec "$@" 2>&1', "sh", ...command], onLine);
+  return code === 0 ? undefined : `${signal ?? `exit status ${code}`}; input in ${findings}`;
 }

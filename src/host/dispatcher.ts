@@ -10,7 +10,7 @@ import { RestyTsError } from "../sdk/errors.js";
 import { Call } from "./call.js";
 import { type Channel, ProtocolError, type RecordHeader } from "./channel.js";
 import { messageOf, stackOf } from "./describe.js";
-import { decode, encode } from "./codec.js";
+import { decodeArguments, encode } from "./codec.js";
 import type { Logger } from "./log.js";
 import { findFunction, type ModuleLoader, type Namespace } from "./modules.js";
 import { Kind } from "./wire.js";
@@ -39,7 +39,7 @@ export interface Codec {
 /** On a function of the host's own modules. */
 export const CODEC = Symbol("codec");
 
-const VALUES: Codec = { decode, encode };
+const VALUES: Codec = { decode: decodeArguments, encode };
 
 interface Module {
   readonly name: string;
@@ -123,7 +123,8 @@ export class Dispatcher {
   #gather(record: RecordHeader): void {
     let partial = this.#partial.get(record.id);
     if (record.kind !== Kind.chunk) {
-      if (partial !== undefined || record.total > this.#options.maxMessageBytes) {
+      const most = this.#options.maxMessageBytes;
+      if (partial !== undefined || record.total > most || this.#partial.size > SLOT_MASK) {
         throw new ProtocolError(`a message of ${record.total} bytes for call ${record.id}`);
       }
       partial = {
@@ -174,13 +175,21 @@ export class Dispatcher {
         this.#cancel(id, a);
         return;
       case Kind.module:
-        this.#defineModule(a, this.#text.decode(bytes.subarray(offset, offset + length)));
+        this.#defineModule(a, this.#name(bytes, offset, length));
         return;
       case Kind.function:
-        this.#defineFunction(a, b, this.#text.decode(bytes.subarray(offset, offset + length)));
+        this.#defineFunction(a, b, this.#name(bytes, offset, length));
         return;
       default:
         throw new ProtocolError(`a record of kind ${kind}`);
+    }
+  }
+
+  #name(bytes: Uint8Array, offset: number, length: number): string {
+    try {
+      return this.#text.decode(bytes.subarray(offset, offset + length));
+    } catch {
+      throw new ProtocolError(`a name of ${length} bytes that is not UTF-8`);
     }
   }
 

@@ -6,7 +6,7 @@
  *
  * Thread: the environment's own. Invariant: docs/wire-format.md, as codec.ts has it.
  */
-import { decode, encode } from "./codec.js";
+import { decodeArguments, encode } from "./codec.js";
 
 const latin1Slice = (
   Buffer.prototype as unknown as Record<
@@ -23,7 +23,7 @@ const NO_CHANGES = new Uint8Array([NIL]);
 /** The arguments of `run`: head, vars, ctx, chunk; the head as a byte string. */
 export function decodeRun(bytes: Uint8Array, offset: number, length: number): unknown {
   const end = offset + length;
-  if (length < 3 || bytes[offset] !== ARRAY_OF_4) return decode(bytes, offset, length);
+  if (length < 3 || bytes[offset] !== ARRAY_OF_4) return decodeArguments(bytes, offset, length);
   let at = offset + 1;
   let size: number;
   if (bytes[at] === 0xc4) {
@@ -33,16 +33,16 @@ export function decodeRun(bytes: Uint8Array, offset: number, length: number): un
     size = (bytes[at + 1]! << 8) | bytes[at + 2]!;
     at += 3;
   } else {
-    return decode(bytes, offset, length);
+    return decodeArguments(bytes, offset, length);
   }
   const rest = at + size;
-  if (rest + 3 > end) return decode(bytes, offset, length); // which tells what is wrong
+  if (rest + 3 > end) return decodeArguments(bytes, offset, length); // which tells what is wrong
   const head = latin1Slice.call(bytes, at, rest);
   if (rest + 3 === end && bytes[rest] === NIL && bytes[rest + 1] === NIL && bytes[rest + 2] === NIL)
     return [head, null, null, null];
   // The head's last byte has been read: there the head of an array of the rest has room.
   bytes[rest - 1] = ARRAY_OF_3;
-  const others = decode(bytes, rest - 1, end - rest + 1) as unknown[];
+  const others = decodeArguments(bytes, rest - 1, end - rest + 1) as unknown[];
   others.unshift(head);
   return others;
 }

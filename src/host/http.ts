@@ -9,7 +9,7 @@ import { Engine, type LogEntry, type Member } from "../http/engine.js";
 import type { Changes } from "../http/changes.js";
 import type { PhaseDescription } from "../http/chain.js";
 import type { Call } from "./call.js";
-import { decode } from "./codec.js";
+import { decodeArguments } from "./codec.js";
 import { CODEC } from "./dispatcher.js";
 import { decodeRun, encodeChanges } from "./http-codec.js";
 import type { Channel } from "./channel.js";
@@ -56,7 +56,7 @@ export function httpModule(
   };
   return {
     run: Object.assign(run, { [CODEC]: { decode: decodeRun, encode: encodeChanges } }),
-    resume: Object.assign(resume, { [CODEC]: { decode, encode: encodeChanges } }),
+    resume: Object.assign(resume, { [CODEC]: { decode: decodeArguments, encode: encodeChanges } }),
     configure: (
       token: number,
       members: readonly Member[],

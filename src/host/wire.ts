@@ -22,7 +22,7 @@ export const Kind = {
 
 export const FLAG_MORE = 1;
 
-export { MAX_DEPTH } from "../http/carried.js";
+export { MAX_DEPTH, MAX_ELEMENTS } from "../http/carried.js";
 
 export const LogLevel = { error: 1, warn: 2, notice: 3, info: 4, debug: 5 } as const;
 export type LogLevelName = keyof typeof LogLevel;

@@ -8,6 +8,9 @@
 /** Values nested deeper than this are refused, in both directions. */
 export const MAX_DEPTH = 100;
 
+/** Elements of all arrays, and keys and values of all maps, of one message; in both directions. */
+export const MAX_ELEMENTS = 1_000_000;
+
 const SURROGATE = /[\uD800-\uDFFF]/;
 const LONE_SURROGATE = /\p{Surrogate}/u;
 
@@ -27,6 +30,13 @@ function refuse(path: string, what: string): never {
   throw new UncarriableError(path === "" ? what : `${what} at ${path}`);
 }
 
+let elements = 0;
+
+function count(more: number, path: string): void {
+  elements += more;
+  if (elements > MAX_ELEMENTS) refuse(path, `more than ${MAX_ELEMENTS} elements`);
+}
+
 function checkString(text: string, path: string): void {
   if (!isWellFormed(text)) refuse(path, "a string with a lone surrogate, which is not UTF-8");
 }
@@ -37,6 +47,7 @@ function checkObject(value: object, path: string, depth: number): void {
     refuse(path, `a ${value.constructor.name}: send a Uint8Array`);
   }
   if (depth >= MAX_DEPTH) refuse(path, `nesting deeper than ${MAX_DEPTH}, or a cycle`);
+  count(Array.isArray(value) ? value.length : 2 * Object.keys(value).length, path);
   if (Array.isArray(value)) {
     for (let i = 0; i < value.length; i++) {
       const item: unknown = value[i];
@@ -103,5 +114,6 @@ function join(parent: string, key: string | number | undefined): string {
  * @throws {UncarriableError} when Lua has no counterpart for it, or for a part of it.
  */
 export function checkCarried(value: unknown, path: string): void {
+  elements = 0;
   check(value, path, undefined, 0);
 }

@@ -93,8 +93,11 @@ export class Head {
     return { text: this.bytes, offsets };
   }
 
+  /** @throws {RangeError} when it counts more fields than it has room for. */
   private textsStart(): number {
-    return HEAD_BYTES + 8 * (this.u16(12) + this.u16(14));
+    const start = HEAD_BYTES + 8 * (this.u16(12) + this.u16(14));
+    if (start > this.bytes.length) throw new RangeError("a head that ends before its fields");
+    return start;
   }
 
   private fieldsStart(): number {

@@ -3,7 +3,14 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { it } from "node:test";
-import { FLAG_MORE, HEADER_BYTES, Kind, LogLevel, MAX_DEPTH } from "../../src/host/wire.ts";
+import {
+  FLAG_MORE,
+  HEADER_BYTES,
+  Kind,
+  LogLevel,
+  MAX_DEPTH,
+  MAX_ELEMENTS,
+} from "../../src/host/wire.ts";
 import { PROJECT_ROOT } from "../support/project.ts";
 
 const read = (name: string) => readFileSync(join(PROJECT_ROOT, name), "utf8");
@@ -47,6 +54,8 @@ it("flags, sizes and limits are the same in C, Lua, TypeScript and the document"
   assert.deepEqual([header, lua.HEADER_BYTES], [HEADER_BYTES, HEADER_BYTES]);
   const depth = Number(/Nested values go (\d+) deep/.exec(document)?.[1]);
   assert.deepEqual([depth, lua.MAX_DEPTH], [MAX_DEPTH, MAX_DEPTH]);
+  const elements = Number(/([\d,]+) elements/.exec(document)?.[1]?.replaceAll(",", ""));
+  assert.deepEqual([elements, lua.MAX_ELEMENTS], [MAX_ELEMENTS, MAX_ELEMENTS]);
 });
 
 it("the levels of log lines are the same in Lua, TypeScript and the document", () => {

@@ -132,7 +132,7 @@ const tsRooms: Record<string, { readonly rooms: readonly string[]; readonly pack
   },
   host: {
     rooms: ["host", "http", "sdk"],
-    packages: /^(node:.*|@?msgpackr?\/.*|msgpackr|esbuild|undici)$/,
+    packages: /^(node:.*|@msgpack\/msgpack|esbuild|undici)$/,
   },
   cli: { rooms: ["cli", "sdk"], packages: /./ },
   testing: { rooms: ["testing", "http", "sdk"], packages: /^node:/ },

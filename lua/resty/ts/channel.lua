@@ -19,6 +19,7 @@ local ffi_str = ffi.string
 local band = bit.band
 local rshift = bit.rshift
 local math_min = math.min
+local next = next
 local setmetatable = setmetatable
 
 local HEADER_BYTES = wire.HEADER_BYTES
@@ -177,13 +178,14 @@ function _M:send_text(kind, id, a, b, text)
 end
 
 
--- One chunk of a completion. Returns the whole message's entry when it was the last.
+-- One chunk of a completion. Returns the whole message's entry when it was the last. The host sends
+-- one message after the other, so what it can make us keep is one of max_message_bytes.
 local function gather(self, at, length, kind_and_flags, id, a, total)
     local kind = band(kind_and_flags, 0xff)
     local entry = self.partial[id]
     if kind ~= KIND_CHUNK then
-        if entry or total > self.max_message_bytes then
-            return nil, "a message of " .. total .. " bytes"
+        if next(self.partial) or total > self.max_message_bytes then
+            return nil, "a message of " .. total .. " bytes in parts"
         end
         local buffer, size = buffers.take(total)
         entry = { buffer = buffer, size = size, filled = 0, total = total, kind = kind, a = a }
@@ -235,12 +237,16 @@ function _M:drain(sink)
             return nil, "the completion cursor is " .. available .. " bytes ahead"
         end
         while head ~= tail do
+            local here = (tail - head) % WRAP
+            if here < HEADER_BYTES then
+                return nil, "a completion of which " .. here .. " bytes are there"
+            end
             local at = band(head, mask)
             local i = rshift(at, 2)
             local length = cq32[i]
             local kind_and_flags = cq32[i + 1]
             local size = HEADER_BYTES + band(length + 7, -8)
-            if length > self.max_payload or size > (tail - head) % WRAP
+            if length > self.max_payload or size > here
                or kind_and_flags > FLAG_MORE + 255
             then
                 return nil, "a completion of " .. length .. " bytes, kind word " .. kind_and_flags

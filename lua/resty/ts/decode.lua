@@ -1,7 +1,9 @@
 -- MessagePack to Lua values (docs/wire-format.md).
 --
--- Runs on the Lua side. Invariant: nothing outside of the given bytes is read, whatever is in
--- them; what is not well formed gives nil and a reason.
+-- Runs on the Lua side. Invariant: nothing outside of the given bytes is read, and neither depth
+-- nor memory goes beyond the limits, whatever is in them, also when the host changes them
+-- meanwhile: each byte is read once. What is not well formed gives nil and a reason, and is the
+-- same that src/host/decode.ts refuses (test/fuzz compares the two).
 
 local ffi = require "ffi"
 local bit = require "bit"
@@ -16,6 +18,7 @@ local band = bit.band
 local setmetatable = setmetatable
 
 local MAX_DEPTH = wire.MAX_DEPTH
+local MAX_ELEMENTS = wire.MAX_ELEMENTS
 local array_mt = values.array_mt
 local bytes_mt = values.bytes_mt
 local null = values.null
@@ -26,7 +29,12 @@ local u64_box = ffi.typeof("uint64_t")
 
 local _M = {}
 
+-- LuaJIT takes a double from memory as it is, and its own values of other types are the NaNs of other
+-- bits: one of the host's choice would be a pointer of its choice. So every NaN is this one.
+local NAN = 0 / 0
+
 local base, pos, limit
+local elements_left
 local failed -- the first thing that was wrong, or nil
 
 
@@ -90,10 +98,27 @@ end
 local get
 
 
+-- An array or map begins. Each element takes a byte at least: a count that lies makes no work.
+local function enter(elements, depth)
+    if depth >= MAX_DEPTH then
+        fail("nesting deeper than " .. MAX_DEPTH)
+        return false
+    end
+    if not has(elements) then
+        return false
+    end
+    elements_left = elements_left - elements
+    if elements_left < 0 then
+        fail("more than " .. MAX_ELEMENTS .. " elements")
+        return false
+    end
+    return true
+end
+
+
 local function get_array(n, depth)
-    -- Each element takes a byte at least: a length that lies makes no work.
-    if depth >= MAX_DEPTH or not has(n) then
-        return fail("nesting deeper than " .. MAX_DEPTH)
+    if not enter(n, depth) then
+        return nil
     end
     local t = {}
     for i = 1, n do
@@ -111,14 +136,36 @@ local function get_array(n, depth)
 end
 
 
+local function get_key()
+    if not has(1) then
+        return nil
+    end
+    local code = base[pos]
+    pos = pos + 1
+    if code >= 0xa0 and code < 0xc0 then
+        return get_string(band(code, 31))
+    elseif code == 0xd9 then
+        if has(1) then
+            pos = pos + 1
+            return get_string(base[pos - 1])
+        end
+    elseif code == 0xda then
+        return has(2) and get_string(u16()) or nil
+    elseif code == 0xdb then
+        return has(4) and get_string(u32()) or nil
+    end
+    return fail("a key that is no string")
+end
+
+
 local function get_map(n, depth)
-    if depth >= MAX_DEPTH or not has(2 * n) then
-        return fail("nesting deeper than " .. MAX_DEPTH)
+    if not enter(2 * n, depth) then
+        return nil
     end
     local t = {}
     for _ = 1, n do
-        local key = get(MAX_DEPTH)
-        if failed then
+        local key = get_key()
+        if not key then
             return nil
         end
         local v = get(depth + 1)
@@ -127,9 +174,6 @@ local function get_map(n, depth)
                 return nil
             end
             v = null
-        end
-        if key == nil or key ~= key then
-            return fail("a key that is null or NaN")
         end
         t[key] = v
     end
@@ -223,6 +267,11 @@ function get(depth)
             return nil
         end
         load_64()
+        local high = number_bits.half[1]
+        if band(high, 0x7ff00000) == 0x7ff00000 and band(high, 0xfffff) + number_bits.half[0] ~= 0
+        then
+            return NAN
+        end
         return number_bits.number
     end
     if code >= 0xa0 and code < 0xc0 then
@@ -252,6 +301,7 @@ end
 function _M.decode(bytes, at, length)
     base, pos, limit = bytes, at, at + length
     failed = nil
+    elements_left = MAX_ELEMENTS
     local value = get(0)
     if failed then
         return nil, failed

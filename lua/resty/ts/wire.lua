@@ -3,6 +3,7 @@
 return {
     HEADER_BYTES = 24,
     MAX_DEPTH = 100,
+    MAX_ELEMENTS = 1000000,
     FLAG_MORE = 1,
 
     KIND_CALL = 1,
