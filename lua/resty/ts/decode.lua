@@ -29,7 +29,7 @@ local u64_box = ffi.typeof("uint64_t")
 
 local _M = {}
 
--- LuaJIT takes a double from memory as it is, and its own values of other types are the NaNs of other
+-- LuaJIT takes a double from memory as it is, and its own values of other types are NaNs of other
 -- bits: one of the host's choice would be a pointer of its choice. So every NaN is this one.
 local NAN = 0 / 0
 
