@@ -1,4 +1,4 @@
-// src/host/main.ts → dist/host.cjs: one CommonJS file, because that is what node::LoadEnvironment's require can load.
+// src/host/entry.ts → dist/host.cjs: one CommonJS file, because that is what node::LoadEnvironment's require can load.
 // esbuild stays outside: it is a package with a binary of its own, found in node_modules at run time.
 import { build } from "esbuild";
 import { inRoot, isMain, script } from "./lib/run.mjs";
@@ -6,7 +6,7 @@ import { inRoot, isMain, script } from "./lib/run.mjs";
 export async function bundleHost() {
   await build({
     absWorkingDir: inRoot(),
-    entryPoints: ["src/host/main.ts"],
+    entryPoints: ["src/host/entry.ts"],
     outfile: "dist/host.cjs",
     bundle: true,
     format: "cjs",

@@ -9,6 +9,7 @@
 
 local client = require "resty.ts.client"
 local native = require "resty.ts.native"
+local runtimes = require "resty.ts.runtimes"
 local values = require "resty.ts.values"
 local wait = require "resty.ts.wait"
 
@@ -34,7 +35,11 @@ local OPTIONS = {
     modules = { "string" },
     plugins = { "string" },
     library = { "string" },
+    runtime = { "string", "auto" },
     libnode = { "string" },
+    node = { "string" },
+    environment = { "table" },
+    kill_ms = { "number", 1000, 0, 60000 },
     host = { "string" },
     runtime_dir = { "string" },
     privileged_agent = { "boolean", false },
@@ -87,6 +92,11 @@ local function check_options(given)
             return failure("bad_option", name .. " is an absolute path, not " .. options[name])
         end
     end
+    options.environment = options.environment or {}
+    local ok, err, code = runtimes.check(options)
+    if not ok then
+        return nil, err, code
+    end
     return options
 end
 
@@ -106,7 +116,7 @@ local function new_log()
 end
 
 
--- Starts Node in this process. Options and their defaults: docs/lua-api.md.
+-- Starts Node, in this process or beside it. Options and their defaults: docs/lua-api.md.
 --
 -- In nginx, to be called in init_worker_by_lua*: returns at once, and calls wait until Node is
 -- ready, under their own deadline. In plain LuaJIT returns when Node is ready.

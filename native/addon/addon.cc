@@ -1,5 +1,5 @@
 /*
- * The Channel class of addon.h. The only file with napi.h.
+ * The Channel class of addon.h. With link.cc the only file with napi.h.
  *
  * Threads: the environment's own; no mutable globals, so each environment of a process has its
  * own copy. Invariant: the mapping outlives the environment (its owner joins the thread first).
@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <string>
 
+#include "addon/link.h"
 #include "addon/listener.h"
 
 namespace rts {
@@ -188,6 +189,7 @@ void RemoveAtEnd(const Napi::CallbackInfo& info) {
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("removeAtEnd", Napi::Function::New<RemoveAtEnd>(env, "removeAtEnd"));
   exports.Set("Channel", Channel::Define(env));
+  exports.Set("Link", DefineLink(env));
   return exports;
 }
 

@@ -4,6 +4,8 @@
  * Threads: set up on the Lua side; rts_bell_ring on any.
  * Invariant: lua_bell is replaced only while it is disarmed, so nobody writes to the descriptor
  * that is closed then. A ring that comes before there is a bell is kept and rung on connection.
+ * A host in another process has a copy of the descriptor: a new one is sent to it before the epoch
+ * in the control page moves, and the epoch moves before Lua arms, so whoever is to ring finds it.
  */
 #define _GNU_SOURCE
 #include "channel/channel_internal.h"
@@ -18,12 +20,20 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+static int current_bell(rts_channel_t *channel)
+{
+    if (channel->bells >= 0) {
+        rts_bell_refresh(channel);
+    }
+    return atomic_load_explicit(&channel->lua_bell, memory_order_seq_cst);
+}
+
 void rts_bell_ring(rts_channel_t *channel)
 {
-    int fd = atomic_load_explicit(&channel->lua_bell, memory_order_seq_cst);
+    int fd = current_bell(channel);
     if (fd < 0) {
-        atomic_store_explicit(&channel->bell_missed, 1, memory_order_seq_cst);
-        fd = atomic_load_explicit(&channel->lua_bell, memory_order_seq_cst);
+        atomic_store_explicit(&channel->control->bell_missed, 1, memory_order_seq_cst);
+        fd = current_bell(channel);
         if (fd < 0) {
             return;
         }
@@ -42,15 +52,41 @@ void rts_bell_ring(rts_channel_t *channel)
     }
 }
 
+/* Under bell_lock. The count is our own: the control page is the other side's to write, too. */
+static void tell_watch(rts_channel_t *channel)
+{
+    channel->bell_epoch++;
+    if (channel->watch_bell != NULL) {
+        channel->watch_bell(channel->watch_data,
+                            atomic_load_explicit(&channel->lua_bell, memory_order_relaxed),
+                            channel->bell_epoch);
+    }
+    atomic_store_explicit(&channel->control->bell_epoch, channel->bell_epoch, memory_order_seq_cst);
+}
+
 static void bell_replace(rts_channel_t *channel, int fd)
 {
+    pthread_mutex_lock(&channel->bell_lock);
     const int old = atomic_exchange_explicit(&channel->lua_bell, fd, memory_order_seq_cst);
+    tell_watch(channel);
+    pthread_mutex_unlock(&channel->bell_lock);
     if (old >= 0) {
         close(old);
     }
-    if (atomic_exchange_explicit(&channel->bell_missed, 0, memory_order_seq_cst)) {
+    if (atomic_exchange_explicit(&channel->control->bell_missed, 0, memory_order_seq_cst)) {
         rts_bell_ring(channel);
     }
+}
+
+void rts_bell_watch(rts_channel_t *channel, rts_bell_watch_t watch, void *data)
+{
+    pthread_mutex_lock(&channel->bell_lock);
+    channel->watch_bell = watch;
+    channel->watch_data = data;
+    if (watch != NULL && atomic_load_explicit(&channel->lua_bell, memory_order_seq_cst) >= 0) {
+        tell_watch(channel);
+    }
+    pthread_mutex_unlock(&channel->bell_lock);
 }
 
 void rts_bell_move(rts_channel_t *from, rts_channel_t *to)

@@ -29,7 +29,7 @@ int rts_error_format(char *errbuf, size_t *errlen, int code, const char *what)
     return -code;
 }
 
-static int map_rings(rts_channel_t *channel)
+int rts_channel_map(rts_channel_t *channel)
 {
     const size_t ring = channel->ring_bytes;
     uint8_t *base = mmap(NULL, channel->mapped_bytes, PROT_NONE,
@@ -60,6 +60,25 @@ static int map_rings(rts_channel_t *channel)
     return 0;
 }
 
+rts_channel_t *rts_channel_new(uint32_t ring_bytes)
+{
+    rts_channel_t *channel = calloc(1, sizeof(*channel));
+    if (channel == NULL) {
+        return NULL;
+    }
+    channel->ring_bytes = ring_bytes;
+    channel->mapped_bytes = RTS_CONTROL_BYTES + 4 * (size_t) ring_bytes;
+    cpu_set_t cores;
+    channel->cores = rts_host_cpu_set(&cores);
+    channel->memfd = -1;
+    channel->listen_fd = -1;
+    channel->host_bell = -1;
+    channel->bells = -1;
+    atomic_init(&channel->lua_bell, -1);
+    pthread_mutex_init(&channel->bell_lock, NULL);
+    return channel;
+}
+
 int rts_channel_create(uint32_t ring_bytes, uint32_t first_cursor, rts_channel_t **out,
                        char *errbuf, size_t *errlen)
 {
@@ -74,18 +93,10 @@ int rts_channel_create(uint32_t ring_bytes, uint32_t first_cursor, rts_channel_t
                                 "first_cursor must be a multiple of 8");
     }
 
-    rts_channel_t *channel = calloc(1, sizeof(*channel));
+    rts_channel_t *channel = rts_channel_new(ring_bytes);
     if (channel == NULL) {
         return rts_error_format(errbuf, errlen, RTS_E_SYSTEM, "calloc");
     }
-    channel->ring_bytes = ring_bytes;
-    channel->mapped_bytes = RTS_CONTROL_BYTES + 4 * (size_t) ring_bytes;
-    cpu_set_t cores;
-    channel->cores = rts_host_cpu_set(&cores);
-    channel->listen_fd = -1;
-    channel->host_bell = -1;
-    atomic_init(&channel->lua_bell, -1);
-
     const char *what = "memfd_create";
     channel->memfd = memfd_create("resty-ts", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (channel->memfd < 0) {
@@ -97,7 +108,7 @@ int rts_channel_create(uint32_t ring_bytes, uint32_t first_cursor, rts_channel_t
         goto failed;
     }
     what = "mmap of the channel's memory";
-    if (map_rings(channel) != 0) {
+    if (rts_channel_map(channel) != 0) {
         goto failed;
     }
     what = "eventfd";
@@ -139,12 +150,16 @@ void rts_channel_destroy(rts_channel_t *channel)
     if (channel->host_bell >= 0) {
         close(channel->host_bell);
     }
+    if (channel->bells >= 0) {
+        close(channel->bells);
+    }
     if (channel->base != NULL) {
         munmap(channel->base, channel->mapped_bytes);
     }
     if (channel->memfd >= 0) {
         close(channel->memfd);
     }
+    pthread_mutex_destroy(&channel->bell_lock);
     free(channel);
 }
 
@@ -172,6 +187,11 @@ int rts_host_cpu_set(void *cpu_set)
         *own = parents;
     }
     return CPU_COUNT(own);
+}
+
+int rts_channel_memory_fd(const rts_channel_t *channel)
+{
+    return channel->memfd;
 }
 
 uint8_t *rts_host_memory(const rts_channel_t *channel, size_t *bytes)

@@ -52,11 +52,32 @@ typedef struct {
     alignas(RTS_CACHE_LINE) rts_atomic_u32 cq_sleep; /* set by Lua: wake me on completions */
     alignas(RTS_CACHE_LINE)
         rts_atomic_u32 cq_room; /* set by the host: wake me when cq_head moves */
+    /* Lua's doorbell, of which a host in another process has a descriptor of its own. */
+    alignas(RTS_CACHE_LINE)
+        rts_atomic_u32 bell_epoch; /* stored by Lua: how often it was replaced */
+    rts_atomic_u32 bell_missed; /* set by whoever rang when there was none */
 } rts_control_t;
 
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* The host side of a channel that another process has made, of descriptors that came with a HELLO.
+ * Threads: the host's.
+ * Owns: on success the channel, the descriptors; it is the caller's until rts_channel_destroy.
+ * Returns: 0, RTS_E_PROTOCOL, RTS_E_SYSTEM. */
+int rts_channel_attach(int memfd, int host_bell, int bells, rts_channel_t **out, char *errbuf,
+                       size_t *errlen);
+
+/* What a host in another process needs of it. Threads: any. */
+int rts_channel_memory_fd(const rts_channel_t *channel);
+
+/* Told of each new doorbell, before Lua arms it; fd stays the channel's. */
+typedef void (*rts_bell_watch_t)(void *data, int fd, uint32_t epoch);
+
+/* Has `watch` told of the doorbell, if there is one, and of all that replace it; NULL ends that: once
+ * it returns, the one before is not called any more. Threads: any. */
+void rts_bell_watch(rts_channel_t *channel, rts_bell_watch_t watch, void *data);
 
 /* The whole mapping: control page, submissions twice, completions twice. */
 uint8_t *rts_host_memory(const rts_channel_t *channel, size_t *bytes);

@@ -2,6 +2,8 @@
 #ifndef RTS_CHANNEL_INTERNAL_H
 #define RTS_CHANNEL_INTERNAL_H
 
+#include <pthread.h>
+
 #include "channel/channel.h"
 
 struct rts_channel {
@@ -11,9 +13,14 @@ struct rts_channel {
     uint32_t ring_bytes;
     int host_bell; /* eventfd: rung by Lua, polled by the host */
     /* Rung by the host: an eventfd, or the accepted end of nginx's cosocket. -1 until there is
-     * one; a ring that came before then is kept in bell_missed. */
+     * one; a ring that came before then is kept in the control page. */
     _Atomic int lua_bell;
-    _Atomic int bell_missed;
+    /* How often lua_bell has been replaced. In a host of another process: of the one it has. */
+    uint32_t bell_epoch;
+    int bells; /* in a host of another process: where doorbells come from; else -1 */
+    pthread_mutex_t bell_lock; /* guards watch_bell, and each replacement */
+    rts_bell_watch_t watch_bell;
+    void *watch_data;
     int cores; /* that this process may use */
     int memfd;
     int listen_fd;
@@ -24,5 +31,14 @@ struct rts_channel {
 
 /* Writes `what` (with errno's text for RTS_E_SYSTEM) to errbuf and returns -code. */
 int rts_error_format(char *errbuf, size_t *errlen, int code, const char *what);
+
+/* A channel without memory and descriptors; NULL when there is no memory for it. */
+rts_channel_t *rts_channel_new(uint32_t ring_bytes);
+
+/* Maps channel->memfd. 0, or -1 with errno. */
+int rts_channel_map(rts_channel_t *channel);
+
+/* In a host of another process: takes the doorbell that Lua has now. Threads: the host's. */
+void rts_bell_refresh(rts_channel_t *channel);
 
 #endif

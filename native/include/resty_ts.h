@@ -22,7 +22,7 @@
 #define RTS_VERSION "0.1.0"
 
 /* Raised whenever the layout of the mapping, the records or the backend table changes. */
-#define RTS_PROTOCOL 3
+#define RTS_PROTOCOL 4
 
 enum {
     RTS_OK = 0,
@@ -73,7 +73,7 @@ typedef struct {
     const char *connect; /* process: the socket of a host that was started by hand, or NULL */
     const uint8_t *settings; /* for the host: one MessagePack value */
     uint32_t settings_bytes;
-    uint32_t process; /* 0 embedded, 1 process */
+    uint32_t runtime; /* 0 embedded, 1 process, 2 embedded where a libnode is found, else process */
     uint32_t shared; /* process: one for all workers */
     uint32_t max_heap_mb; /* 0: as Node has it */
     uint32_t kill_ms; /* process: from SIGTERM to SIGKILL */
@@ -84,8 +84,9 @@ typedef struct {
     int32_t state;
     int32_t error;
     int32_t abi;
-    int32_t thread_id;
-    int32_t process_id;
+    int32_t thread_id; /* of the Node thread, or of the one that watches the process */
+    int32_t process; /* 1: Node is a process of its own */
+    int32_t process_id; /* 0: none */
     char node_version[32];
     char libnode[256];
     char backend[256];

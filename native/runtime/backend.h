@@ -39,6 +39,8 @@ typedef struct rts_host_context {
     char *stack; /* malloc'd by the backend, freed by the core; or NULL */
     /* Tells the core of a child process; 0: it has ended. */
     void (*report_process)(struct rts_host_context *context, int pid);
+    /* Tells the core which Node it is, where only the environment knows. */
+    void (*report_node)(struct rts_host_context *context, const char *version, int abi);
 } rts_host_context_t;
 
 typedef struct {

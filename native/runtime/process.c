@@ -1,24 +1,385 @@
 /*
- * Node as a child process of the worker.
+ * Node as a child process of the worker: one life of it, from its start to its end.
  *
- * Threads: run on the watching thread; interrupt on any.
+ * Threads: run on the watching thread, which waits for all that may happen to the child; interrupt
+ * on any; tell_bell on the Lua side.
+ * Invariants: context->env is set while there is a child to be interrupted, under context->lock. The
+ * child is signalled by its pidfd only, so never another that got its pid. What comes from it is
+ * looked at as from a stranger.
  */
+#define _GNU_SOURCE
 #include "runtime/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "channel/link.h"
+#include "runtime/spawn.h"
+
+enum { TAIL_BYTES = 4096, NEVER = -1 };
+
+typedef struct {
+    rts_host_context_t *context;
+    rts_child_t *child;
+    int link;
+    int bells;
+    int wake; /* eventfd: interrupt wants something */
+    int pidfd;
+    int output; /* the child's stdout and stderr */
+    atomic_int hard;
+    int link_open;
+    int ready;
+    int terminating;
+    uint64_t kill_at_us; /* 0: not decided */
+    int fail_code; /* the host's own last words */
+    char words[1024];
+    char tail[TAIL_BYTES + 1]; /* of its output */
+    size_t tail_length;
+} process_t;
 
 static const char *node_version(void)
 {
     return "";
 }
 
+static void close_all(const int *fds, int count)
+{
+    for (int i = 0; i < count; i++) {
+        if (fds[i] >= 0) {
+            close(fds[i]);
+        }
+    }
+}
+
+static void signal_child(const process_t *process, int signo)
+{
+    (void) syscall(SYS_pidfd_send_signal, process->pidfd, signo, NULL, 0);
+}
+
+/* A bell that cannot be sent would be rung in vain for ever: rather no link than that. */
+static void tell_bell(void *data, int fd, uint32_t epoch)
+{
+    const process_t *process = data;
+    if (rts_link_send(process->bells, RTS_LINK_BELL, epoch, NULL, 0, &fd, 1) != 0) {
+        shutdown(process->link, SHUT_RDWR);
+    }
+}
+
+/* A memfd of the settings, which may be longer than a message. -1 with errno. */
+static int settings_memfd(const rts_host_context_t *context)
+{
+    const int fd = memfd_create("resty-ts-settings", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    const ssize_t size = (ssize_t) context->settings_bytes;
+    if (fd >= 0 &&
+        (write(fd, context->settings, context->settings_bytes) != size ||
+         fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) != 0)) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static int say_hello(const process_t *process, int bells_of_host)
+{
+    const rts_channel_t *channel = process->context->channel;
+    const int settings = settings_memfd(process->context);
+    if (settings < 0) {
+        return -1;
+    }
+    const int fds[RTS_HELLO_FDS] = {
+        [RTS_HELLO_MEMORY] = rts_channel_memory_fd(channel),
+        [RTS_HELLO_HOST_BELL] = rts_host_bell(channel),
+        [RTS_HELLO_BELLS] = bells_of_host,
+        [RTS_HELLO_SETTINGS] = settings,
+    };
+    const int sent =
+        rts_link_send(process->link, RTS_LINK_HELLO, RTS_PROTOCOL, NULL, 0, fds, RTS_HELLO_FDS);
+    close(settings);
+    return sent;
+}
+
+/* Starts the child. 0, or a negated code with the reason in process->words. */
+static int start(process_t *process)
+{
+    enum { TYPE = SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK };
+    char *text = process->words;
+    const size_t size = sizeof(process->words);
+    int link[2] = {-1, -1};
+    int bells[2] = {-1, -1};
+    int output[2] = {-1, -1};
+    int code = -RTS_E_SYSTEM;
+
+    process->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    process->child = rts_child_new();
+    if (process->child == NULL) {
+        snprintf(text, size, "too many host processes");
+    } else if (process->wake < 0 || socketpair(AF_UNIX, TYPE, 0, link) != 0 ||
+               socketpair(AF_UNIX, TYPE, 0, bells) != 0 || pipe2(output, O_CLOEXEC) != 0 ||
+               fcntl(output[0], F_SETFL, O_NONBLOCK) != 0) {
+        snprintf(text, size, "descriptors for the host process: %s", strerror(errno));
+    } else {
+        process->link = link[0];
+        process->bells = bells[0];
+        process->output = output[0];
+        if (say_hello(process, bells[1]) != 0) {
+            snprintf(text, size, "the host's settings: %s", strerror(errno));
+        } else {
+            code = rts_spawn(process->context, link[1], output[1], process->child, &process->pidfd,
+                             text, size);
+        }
+    }
+    const int of_host[] = {link[1], bells[1], output[1]};
+    close_all(of_host, 3);
+    if (process->link < 0) {
+        const int unused[] = {link[0], bells[0], output[0]};
+        close_all(unused, 3);
+    }
+    return code;
+}
+
+/* Passes on what the child printed, to nginx's error log as a rule, and keeps the end of it. */
+static void read_output(process_t *process)
+{
+    char buffer[TAIL_BYTES];
+    for (ssize_t n; (n = read(process->output, buffer, sizeof(buffer))) > 0;) {
+        (void) !write(STDERR_FILENO, buffer, (size_t) n);
+        const size_t got = (size_t) n;
+        const size_t keep =
+            process->tail_length + got > TAIL_BYTES ? TAIL_BYTES - got : process->tail_length;
+        memmove(process->tail, process->tail + process->tail_length - keep, keep);
+        memcpy(process->tail + keep, buffer, got);
+        process->tail_length = keep + got;
+        process->tail[process->tail_length] = '\0';
+    }
+}
+
+static void read_link(process_t *process)
+{
+    rts_link_message_t message;
+    int got;
+    while ((got = rts_link_receive(process->link, &message)) == 1) {
+        if (message.kind == RTS_LINK_NODE) {
+            process->context->report_node(process->context, message.text, (int) message.value);
+        } else if (message.kind == RTS_LINK_READY && !process->ready) {
+            process->ready = 1;
+            process->context->report(process->context, RTS_STATE_RUNNING, 0, NULL);
+        } else if (message.kind == RTS_LINK_FAILED && !process->ready) {
+            process->fail_code = (int) message.value;
+            snprintf(process->words, sizeof(process->words), "%.1000s", message.text);
+        }
+        rts_link_drop(&message);
+    }
+    if (got == 0 || errno != EAGAIN) {
+        process->link_open = 0;
+    }
+}
+
+/* Carries out what interrupt noted, and looks after a child that lingers. */
+static void advance(process_t *process)
+{
+    rts_host_context_t *context = process->context;
+    pthread_mutex_lock(&context->lock);
+    const int stop = context->stop_requested;
+    const int fail_code = context->fail_code;
+    pthread_mutex_unlock(&context->lock);
+    const uint64_t now = rts_now_us();
+    const int hard = atomic_load(&process->hard);
+
+    if (fail_code == RTS_E_STALLED) {
+        signal_child(process, SIGKILL); /* it heeds nothing else */
+    } else if (stop && !hard) {
+        rts_link_send(process->link, RTS_LINK_STOP, 0, NULL, 0, NULL, 0);
+    } else if ((hard || !process->link_open) && !process->terminating) {
+        process->terminating = 1;
+        process->kill_at_us = now + (uint64_t) context->kill_ms * 1000;
+        signal_child(process, SIGTERM);
+    }
+    if (process->kill_at_us != 0 && now >= process->kill_at_us) {
+        process->kill_at_us = 0;
+        signal_child(process, SIGKILL);
+    }
+}
+
+static int milliseconds_left(const process_t *process)
+{
+    if (process->kill_at_us == 0) {
+        return NEVER;
+    }
+    const uint64_t now = rts_now_us();
+    return now >= process->kill_at_us ? 0 : (int) ((process->kill_at_us - now) / 1000 + 1);
+}
+
+static void watch(process_t *process)
+{
+    enum { ENDED, LINK, OUTPUT, WAKE, COUNT };
+    for (;;) {
+        struct pollfd fds[COUNT] = {
+            [ENDED] = {process->pidfd, POLLIN, 0},
+            [LINK] = {process->link_open ? process->link : -1, POLLIN, 0},
+            [OUTPUT] = {process->output, POLLIN, 0},
+            [WAKE] = {process->wake, POLLIN, 0},
+        };
+        if (poll(fds, COUNT, milliseconds_left(process)) < 0 && errno != EINTR) {
+            signal_child(process, SIGKILL);
+        }
+        read_output(process);
+        if (fds[OUTPUT].revents & POLLHUP) {
+            close(process->output); /* closed by all who had it */
+            process->output = -1;
+        }
+        if (fds[LINK].revents != 0) {
+            read_link(process);
+        }
+        if (fds[ENDED].revents != 0) {
+            return;
+        }
+        if (fds[WAKE].revents != 0) {
+            uint64_t count;
+            (void) !read(process->wake, &count, sizeof(count));
+        }
+        if (fds[WAKE].revents != 0 || !process->link_open || process->kill_at_us != 0) {
+            advance(process);
+        }
+    }
+}
+
+static const char *signal_name(int signo)
+{
+    static const struct {
+        int signo;
+        const char *name;
+    } names[] = {{SIGSEGV, "SIGSEGV"}, {SIGABRT, "SIGABRT"}, {SIGKILL, "SIGKILL"},
+                 {SIGTERM, "SIGTERM"}, {SIGBUS, "SIGBUS"},   {SIGILL, "SIGILL"},
+                 {SIGFPE, "SIGFPE"},   {SIGTRAP, "SIGTRAP"}, {SIGINT, "SIGINT"},
+                 {SIGHUP, "SIGHUP"},   {SIGQUIT, "SIGQUIT"}, {SIGSYS, "SIGSYS"},
+                 {SIGXCPU, "SIGXCPU"}};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (names[i].signo == signo) {
+            return names[i].name;
+        }
+    }
+    return "another signal";
+}
+
+static void describe(const process_t *process, int status, char *text, size_t size)
+{
+    if (process->words[0] != '\0') {
+        snprintf(text, size, "the host did not start: %.900s", process->words);
+    } else if (status == RTS_CHILD_UNKNOWN) {
+        snprintf(text, size,
+                 "the process ended, and something else in this worker took its status");
+    } else if (status >= RTS_CHILD_SIGNAL) {
+        const int signo = status - RTS_CHILD_SIGNAL;
+        snprintf(text, size, "the process was ended by signal %d, %s", signo, signal_name(signo));
+    } else {
+        snprintf(text, size,
+                 "the process ended with exit code %d (process.exit or an uncaught exception)",
+                 status);
+    }
+    /* Before it could speak, node itself has said why. */
+    if (!process->ready && process->words[0] == '\0' && process->tail_length > 0) {
+        const size_t at = strlen(text);
+        snprintf(text + at, size - at, ": %.800s", process->tail);
+        for (char *c = text + at; *c != '\0'; c++) {
+            if (*c == '\n') {
+                *c = ' ';
+            }
+        }
+    }
+}
+
+static void report_end(const process_t *process, int status)
+{
+    rts_host_context_t *context = process->context;
+    char text[sizeof(((rts_runtime_status_t *) 0)->text)];
+    pthread_mutex_lock(&context->lock);
+    const int stop = context->stop_requested;
+    int code = context->fail_code;
+    pthread_mutex_unlock(&context->lock);
+    if (code == 0 && stop) {
+        context->report(context, RTS_STATE_STOPPED, RTS_E_STOPPED, NULL);
+        return;
+    }
+    describe(process, status, text, sizeof(text));
+    if (code == 0 && strstr(process->tail, "JavaScript heap out of memory") != NULL) {
+        code = RTS_E_OUT_OF_MEMORY;
+    }
+    if (code == 0) {
+        code = process->fail_code != 0 ? process->fail_code : RTS_E_EXITED;
+    }
+    context->report(context, RTS_STATE_FAILED, code, text);
+}
+
+static void run_process(process_t *process)
+{
+    rts_host_context_t *context = process->context;
+    const int code = start(process);
+    if (code != RTS_OK) {
+        context->report(context, RTS_STATE_FAILED, -code, process->words);
+        return;
+    }
+    context->report_process(context, atomic_load(&process->child->pid));
+    pthread_mutex_lock(&context->lock);
+    context->env = process;
+    const int stop = context->stop_requested || context->fail_code != 0;
+    pthread_mutex_unlock(&context->lock);
+    if (stop) {
+        signal_child(process, SIGKILL);
+    }
+    rts_bell_watch(context->channel, tell_bell, process);
+    watch(process);
+    rts_bell_watch(context->channel, NULL, NULL);
+    pthread_mutex_lock(&context->lock);
+    context->env = NULL;
+    pthread_mutex_unlock(&context->lock);
+    const int status = rts_child_end(process->child);
+    read_output(process);
+    if (process->link_open) {
+        read_link(process);
+    }
+    context->report_process(context, 0);
+    report_end(process, status);
+}
+
 static void run(rts_host_context_t *context)
 {
-    context->report(context, RTS_STATE_FAILED, RTS_E_UNAVAILABLE, "not built yet");
+    process_t process = {.context = context,
+                         .link = -1,
+                         .bells = -1,
+                         .wake = -1,
+                         .pidfd = -1,
+                         .output = -1,
+                         .link_open = 1};
+    run_process(&process);
+    const int fds[] = {process.link, process.bells, process.wake, process.pidfd, process.output};
+    close_all(fds, 5);
+    if (process.child != NULL) {
+        rts_child_free(process.child);
+    }
 }
 
 static void interrupt(rts_host_context_t *context, int hard)
 {
-    (void) context;
-    (void) hard;
+    const uint64_t one = 1;
+    pthread_mutex_lock(&context->lock);
+    process_t *process = context->env;
+    if (process != NULL) {
+        if (hard) {
+            atomic_store(&process->hard, 1);
+        }
+        (void) !write(process->wake, &one, sizeof(one));
+    }
+    pthread_mutex_unlock(&context->lock);
 }
 
 const rts_backend_t rts_process_backend = {

@@ -25,6 +25,7 @@
 #include "runtime/loader.h"
 #include "runtime/process.h"
 
+enum { RTS_RUNTIME_EMBEDDED, RTS_RUNTIME_PROCESS, RTS_RUNTIME_AUTO };
 enum { NODE_STACK_BYTES = 8 << 20, EXIT_WAIT_MS = 1000, START_WAIT_MS = 10000, PATIENCE_MS = 100 };
 
 struct rts_runtime {
@@ -37,7 +38,7 @@ struct rts_runtime {
     char *environment;
     char *connect;
     uint8_t *settings;
-    uint32_t process_runtime;
+    uint32_t which;
     const rts_backend_t *backend; /* set under context.lock */
     pthread_t thread;
     pid_t process;
@@ -149,19 +150,34 @@ static void report_process(rts_host_context_t *context, int pid)
     pthread_mutex_unlock(&runtime->status_lock);
 }
 
+static void report_node(rts_host_context_t *context, const char *version, int abi)
+{
+    rts_runtime_t *runtime = (rts_runtime_t *) context;
+    pthread_mutex_lock(&runtime->status_lock);
+    runtime->status.abi = abi;
+    snprintf(runtime->status.node_version, sizeof(runtime->status.node_version), "%s", version);
+    pthread_mutex_unlock(&runtime->status_lock);
+}
+
 static void run_backend(rts_runtime_t *runtime)
 {
     rts_loaded_t loaded = {.backend = &rts_process_backend};
-    char text[sizeof(runtime->status.text)];
-    const int code =
-        runtime->process_runtime
-            ? RTS_OK
-            : rts_loader_load(runtime->library_dir, runtime->libnode, &loaded, text, sizeof(text));
-    if (code != RTS_OK) {
-        report(&runtime->context, RTS_STATE_FAILED, -code, text);
-        return;
+    char text[sizeof(runtime->status.text)] = "";
+    if (runtime->which != RTS_RUNTIME_PROCESS) {
+        const int code =
+            rts_loader_load(runtime->library_dir, runtime->libnode, &loaded, text, sizeof(text));
+        if (code != RTS_OK && runtime->which == RTS_RUNTIME_EMBEDDED) {
+            report(&runtime->context, RTS_STATE_FAILED, -code, text);
+            return;
+        }
+        if (code != RTS_OK) {
+            loaded = (rts_loaded_t){.backend = &rts_process_backend};
+        }
     }
     pthread_mutex_lock(&runtime->status_lock);
+    runtime->status.process = loaded.backend == &rts_process_backend;
+    /* Of `auto`: why it is not the embedded one. */
+    snprintf(runtime->status.text, sizeof(runtime->status.text), "%s", text);
     runtime->status.abi = (int32_t) loaded.backend->abi;
     snprintf(runtime->status.libnode, sizeof(runtime->status.libnode), "%s", loaded.libnode_path);
     snprintf(runtime->status.backend, sizeof(runtime->status.backend), "%s", loaded.backend_path);
@@ -291,7 +307,7 @@ int rts_runtime_start(rts_channel_t *channel, const rts_runtime_options_t *optio
     if (runtime->settings != NULL) {
         memcpy(runtime->settings, options->settings, options->settings_bytes);
     }
-    runtime->process_runtime = options->process;
+    runtime->which = options->runtime;
     runtime->context.channel = channel;
     runtime->context.host = runtime->host;
     runtime->context.node = runtime->node;
@@ -305,6 +321,7 @@ int rts_runtime_start(rts_channel_t *channel, const rts_runtime_options_t *optio
     runtime->context.kill_ms = options->kill_ms;
     runtime->context.report = report;
     runtime->context.report_process = report_process;
+    runtime->context.report_node = report_node;
 
     pthread_mutex_lock(&process_state.lock);
     runtime->next = process_state.first;

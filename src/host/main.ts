@@ -1,6 +1,6 @@
 /**
  * The host: what runs inside Node, in an nginx worker or beside it. Bundled into dist/host.cjs;
- * native/runtime/embedded.cc calls `main`.
+ * native/runtime/embedded.cc and program.ts call `main`.
  *
  * Thread: the environment's own. Invariant: nothing that a plugin leaves unhandled is lost: it is
  * in the error log before the environment ends or goes on.
@@ -21,7 +21,7 @@ import { Kind } from "./wire.js";
 const MOST_PRELOAD_MS = 2000;
 
 /** native/addon */
-interface Binding {
+export interface Binding {
   readonly Channel: new (external: unknown) => NativeChannel;
 }
 

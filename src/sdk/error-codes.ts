@@ -30,7 +30,8 @@ export type ErrorCode =
   | "bad_plugin"
   | "bad_response"
   | "stalled"
-  | "out_of_memory";
+  | "out_of_memory"
+  | "no_node";
 
 /** The number of each code, which travels in ERROR records. */
 export const errorCodes: Readonly<Record<ErrorCode, number>> = {
@@ -63,6 +64,7 @@ export const errorCodes: Readonly<Record<ErrorCode, number>> = {
   bad_response: 27,
   stalled: 28,
   out_of_memory: 29,
+  no_node: 30,
 };
 
 /** What Lua's error string begins with. */
@@ -96,4 +98,5 @@ export const errorTexts: Readonly<Record<ErrorCode, string>> = {
   bad_response: "bad request or response change",
   stalled: "runtime stalled",
   out_of_memory: "out of memory",
+  no_node: "no usable node",
 };

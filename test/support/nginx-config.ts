@@ -1,6 +1,6 @@
 /** The text of a test's nginx.conf, from the parts that the test cares about. */
 
-export type LuaValue = string | number | boolean | { [key: string]: LuaValue };
+export type LuaValue = string | number | boolean | LuaValue[] | { [key: string]: LuaValue };
 
 /** What goes to ts.start. `modules` and `runtime_dir` are filled in by the harness. */
 export type StartOptions = Record<string, LuaValue>;
@@ -38,6 +38,7 @@ const MODULES = "/usr/lib/nginx/modules";
 export function luaLiteral(value: LuaValue): string {
   if (typeof value === "string") return `"${value.replaceAll(/["\\\n]/g, "\\$&")}"`;
   if (typeof value !== "object") return String(value);
+  if (Array.isArray(value)) return `{ ${value.map(luaLiteral).join(", ")} }`;
   const fields = Object.entries(value).map(([key, item]) => `["${key}"] = ${luaLiteral(item)}`);
   return `{ ${fields.join(", ")} }`;
 }

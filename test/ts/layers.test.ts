@@ -86,7 +86,8 @@ describe("native rooms", () => {
   }
 
   it("every native source is in native/sources.json, and every file named there exists", () => {
-    const listed = Object.values(sources).flat().sort();
+    // One that both the core and the backend need is listed twice.
+    const listed = [...new Set(Object.values(sources).flat())].sort();
     assert.deepEqual(listed, filesBelow("native", /\.(c|cc)$/).sort());
   });
 

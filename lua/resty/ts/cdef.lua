@@ -30,7 +30,7 @@ typedef struct {
     const char *connect;
     const uint8_t *settings;
     uint32_t settings_bytes;
-    uint32_t process;
+    uint32_t runtime;
     uint32_t shared;
     uint32_t max_heap_mb;
     uint32_t kill_ms;
@@ -40,6 +40,7 @@ typedef struct {
     int32_t error;
     int32_t abi;
     int32_t thread_id;
+    int32_t process;
     int32_t process_id;
     char node_version[32];
     char libnode[256];

@@ -243,6 +243,7 @@ function _M:on_other(kind, a, text)
     elseif kind == KIND_READY then
         if self.state == "starting" then
             self.state = "ready"
+            self:tell_choice()
         else
             self.generation = next_generation()
         end

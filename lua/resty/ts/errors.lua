@@ -32,6 +32,7 @@ return {
         BAD_RESPONSE = "bad_response",
         STALLED = "stalled",
         OUT_OF_MEMORY = "out_of_memory",
+        NO_NODE = "no_node",
     },
     -- number (as in ERROR records and, negated, from C) -> code
     by_number = {
@@ -64,6 +65,7 @@ return {
         [27] = "bad_response",
         [28] = "stalled",
         [29] = "out_of_memory",
+        [30] = "no_node",
     },
     -- code -> number
     numbers = {
@@ -96,6 +98,7 @@ return {
         bad_response = 27,
         stalled = 28,
         out_of_memory = 29,
+        no_node = 30,
     },
     -- code -> what the error string begins with
     texts = {
@@ -128,5 +131,6 @@ return {
         bad_response = "bad request or response change",
         stalled = "runtime stalled",
         out_of_memory = "out of memory",
+        no_node = "no usable node",
     },
 }

@@ -10,6 +10,7 @@ local encode = require "resty.ts.encode"
 local errors = require "resty.ts.errors"
 local failure = require "resty.ts.failure"
 local native = require "resty.ts.native"
+local runtimes = require "resty.ts.runtimes"
 
 local ffi_new = ffi.new
 local ffi_str = ffi.string
@@ -56,6 +57,7 @@ function _M:start(library_dir, host)
     c_options.settings = settings
     c_options.settings_bytes = #settings
     c_options.max_heap_mb = options.max_heap_mb
+    runtimes.fill(c_options, options)
     -- At exit nginx closes the Lua state: this ends the Node thread before static destructors run.
     -- Set before there is one, as a signal may end plain LuaJIT at any instruction.
     local out = ffi.gc(ffi_new("rts_runtime_t *[1]"), self.lib.rts_runtime_destroy)
@@ -132,6 +134,15 @@ function _M:status()
 end
 
 
+-- Says, once, which runtime `auto` has come to, and why.
+function _M:tell_choice()
+    if self.options.runtime == "auto" and not self.told then
+        self.told = true
+        self.log(3, runtimes.choice(self:status()))
+    end
+end
+
+
 -- What ts.stats() returns.
 function _M:report()
     if self.released then
@@ -147,6 +158,8 @@ function _M:report()
         backend = ffi_str(status.backend),
         libnode = ffi_str(status.libnode),
         thread_id = status.thread_id,
+        runtime = status.process ~= 0 and "process" or "embedded",
+        process_id = status.process_id ~= 0 and status.process_id or nil,
         pending = self.pending,
         submission_bytes = (ch.sq_tail - self.lib.rts_sq_head(ch.c)) % 4294967296,
         completion_bytes = (self.lib.rts_cq_tail(ch.c) - ch.cq_head) % 4294967296,

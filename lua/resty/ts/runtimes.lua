@@ -1,0 +1,59 @@
+-- Which runtime: the options of ts.start that say where Node runs, checked and handed to C.
+--
+-- Runs on the Lua side. Invariant: the strings that C is given are fields of the options, which
+-- outlive the call.
+
+local failure = require "resty.ts.failure"
+
+local ffi_str = require("ffi").string
+local ipairs = ipairs
+local type = type
+local concat = table.concat
+local find = string.find
+
+-- As rts_runtime_options_t has them.
+local RUNTIMES = { embedded = 0, process = 1, auto = 2 }
+
+local _M = {}
+
+
+-- Returns true; or nil, err, code.
+function _M.check(options)
+    if not RUNTIMES[options.runtime] then
+        return failure("bad_option", "runtime is \"auto\", \"embedded\" or \"process\", not \""
+                                     .. options.runtime .. "\"")
+    end
+    if options.runtime == "auto" and options.libnode then
+        options.runtime = "embedded" -- whoever names a libnode wants that one
+    end
+    for _, name in ipairs(options.environment) do
+        if type(name) ~= "string" or not find(name, "^[%a_][%w_]*$") then
+            return failure("bad_option", "environment is a list of names of variables")
+        end
+    end
+    options.environment_names = concat(options.environment, " ")
+    return true
+end
+
+
+-- Writes them to an rts_runtime_options_t.
+function _M.fill(c_options, options)
+    c_options.runtime = RUNTIMES[options.runtime]
+    c_options.node = options.node
+    c_options.environment = options.environment_names
+    c_options.kill_ms = options.kill_ms
+end
+
+
+-- What `auto` has come to, in words. status: an rts_runtime_status_t.
+function _M.choice(status)
+    local version = ffi_str(status.node_version)
+    if status.process == 0 then
+        return "Node " .. version .. " is embedded in the worker: " .. ffi_str(status.libnode)
+    end
+    return "Node " .. version .. " is a process beside the worker, as none can be embedded: "
+           .. ffi_str(status.text)
+end
+
+
+return _M

@@ -1,0 +1,153 @@
+/*
+ * See link.h.
+ *
+ * Threads: the environment's own. Invariant: the channel lives as long as the process: whoever
+ * uses it need not ask whether the worker is still there.
+ */
+#include "addon/link.h"
+
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include <cstring>
+#include <string>
+
+#include "channel/channel.h"
+#include "channel/link.h"
+
+namespace rts {
+namespace {
+
+// What a file of that descriptor holds; false with errno.
+bool ReadAll(int fd, std::string* out) {
+  struct stat status = {};
+  if (fstat(fd, &status) != 0) return false;
+  out->resize(static_cast<size_t>(status.st_size));
+  size_t at = 0;
+  while (at < out->size()) {
+    const ssize_t n = pread(fd, &(*out)[at], out->size() - at, static_cast<off_t>(at));
+    if (n <= 0) return false;
+    at += static_cast<size_t>(n);
+  }
+  return true;
+}
+
+class Link : public Napi::ObjectWrap<Link> {
+ public:
+  static Napi::Function Define(Napi::Env env) {
+    return DefineClass(env, "Link",
+                       {
+                           InstanceAccessor<&Link::GetChannel>("channel"),
+                           InstanceAccessor<&Link::Settings>("settings"),
+                           InstanceMethod<&Link::Tell>("tell"),
+                           InstanceMethod<&Link::Listen>("listen"),
+                       });
+  }
+
+  explicit Link(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Link>(info) {
+    fd_ = info[0].ToNumber().Int32Value();
+    std::string error = Greet();
+    if (!error.empty()) Napi::Error::New(info.Env(), error).ThrowAsJavaScriptException();
+  }
+
+ private:
+  // Waits for the worker's HELLO, which it sends before all else. Returns what is wrong.
+  std::string Greet() {
+    rts_link_message_t message;
+    struct pollfd readable = {fd_, POLLIN, 0};
+    int got = 0;
+    while ((got = rts_link_receive(fd_, &message)) < 0 && errno == EAGAIN) {
+      if (poll(&readable, 1, -1) < 0 && errno != EINTR) break;
+    }
+    if (got == 0) return "the worker is gone";
+    if (got < 0) return std::string("the worker's first message: ") + strerror(errno);
+    if (message.kind != RTS_LINK_HELLO || message.value != RTS_PROTOCOL ||
+        message.fd_count != RTS_HELLO_FDS) {
+      rts_link_drop(&message);
+      return "the worker's library and resty_ts.node are of different versions";
+    }
+    const bool read = ReadAll(message.fds[RTS_HELLO_SETTINGS], &settings_);
+    close(message.fds[RTS_HELLO_SETTINGS]);
+    char text[256];
+    size_t length = sizeof(text);
+    if (rts_channel_attach(message.fds[RTS_HELLO_MEMORY], message.fds[RTS_HELLO_HOST_BELL],
+                           message.fds[RTS_HELLO_BELLS], &channel_, text, &length) != RTS_OK) {
+      return std::string(text, length);
+    }
+    return read ? "" : "the settings cannot be read";
+  }
+
+  Napi::Value GetChannel(const Napi::CallbackInfo& info) {
+    return Napi::External<rts_channel_t>::New(info.Env(), channel_);
+  }
+
+  Napi::Value Settings(const Napi::CallbackInfo& info) {
+    auto bytes = Napi::Uint8Array::New(info.Env(), settings_.size());
+    memcpy(bytes.Data(), settings_.data(), settings_.size());
+    return bytes;
+  }
+
+  // A worker that does not take it is going.
+  void Tell(const Napi::CallbackInfo& info) {
+    const std::string text = info[2].IsString() ? info[2].As<Napi::String>().Utf8Value() : "";
+    rts_link_send(fd_, info[0].ToNumber().Uint32Value(), info[1].ToNumber().Uint32Value(),
+                  text.data(), text.size(), nullptr, 0);
+  }
+
+  void Listen(const Napi::CallbackInfo& info) {
+    uv_loop_t* loop = nullptr;
+    if (!callback_.IsEmpty() || napi_get_uv_event_loop(info.Env(), &loop) != napi_ok) {
+      Napi::Error::New(info.Env(), "the link is listened to already").ThrowAsJavaScriptException();
+      return;
+    }
+    callback_ = Napi::Persistent(info[0].As<Napi::Function>());
+    context_ = std::make_unique<Napi::AsyncContext>(info.Env(), "resty-ts");
+    Ref();
+    poll_.data = this;
+    uv_poll_init(loop, &poll_, fd_);
+    uv_poll_start(&poll_, UV_READABLE | UV_DISCONNECT, [](uv_poll_t* handle, int, int) {
+      static_cast<Link*>(handle->data)->OnReadable();
+    });
+    napi_add_async_cleanup_hook(info.Env(), &Link::OnEnvironmentEnd, this, nullptr);
+  }
+
+  void OnReadable() {
+    rts_link_message_t message;
+    bool end = false;
+    int got = 0;
+    while (!end && (got = rts_link_receive(fd_, &message)) == 1) {
+      end = message.kind == RTS_LINK_STOP;
+      rts_link_drop(&message);
+    }
+    if (!end && got < 0 && errno == EAGAIN) return;
+    uv_poll_stop(&poll_);
+    Napi::Env env = Env();
+    Napi::HandleScope scope(env);
+    napi_value result = nullptr;
+    napi_make_callback(env, *context_, env.Global(), callback_.Value(), 0, nullptr, &result);
+  }
+
+  static void OnEnvironmentEnd(napi_async_cleanup_hook_handle handle, void* data) {
+    auto* self = static_cast<Link*>(data);
+    self->poll_.data = handle;
+    uv_close(reinterpret_cast<uv_handle_t*>(&self->poll_), [](uv_handle_t* closed) {
+      napi_remove_async_cleanup_hook(static_cast<napi_async_cleanup_hook_handle>(closed->data));
+    });
+  }
+
+  int fd_ = -1;
+  rts_channel_t* channel_ = nullptr;
+  std::string settings_;
+  uv_poll_t poll_ = {};
+  Napi::FunctionReference callback_;
+  std::unique_ptr<Napi::AsyncContext> context_;
+};
+
+}  // namespace
+
+Napi::Function DefineLink(Napi::Env env) { return Link::Define(env); }
+
+}  // namespace rts

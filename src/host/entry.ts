@@ -1,0 +1,9 @@
+/**
+ * The bundle's entry. Embedded, native/runtime/embedded.cc calls `main`; run as a program, the host is
+ * a process of its own.
+ */
+import { runProgram } from "./program.js";
+
+export { main } from "./main.js";
+
+if (require.main === module) runProgram(process.argv.slice(2));
