@@ -174,6 +174,9 @@ end
 
 -- Stops the runtime. Returns true, or nil, err, code when it does not end in time.
 function _M:stop(timeout_ms)
+    if self.released then
+        return true
+    end
     local deadline = self.now_ms() + timeout_ms
     self.stopped = true
     self:refuse("stopped", "stopped", "ts.stop was called")
