@@ -29,7 +29,7 @@ const variants = [
 ];
 
 /** @param {string} name @param {Record<string, string>} options @param {NodeJS.ProcessEnv} [env] */
-async function buildVariant(name, options, env = process.env) {
+export async function buildVariant(name, options, env = process.env) {
   const folder = inRoot("build-test", name);
   const defines = Object.entries({
     CMAKE_BUILD_TYPE: "RelWithDebInfo",

@@ -192,7 +192,13 @@ export class Nginx {
       cwd: options.cwd ?? prefix,
       stdio: ["ignore", out, err],
       detached: true,
-      env: { ...process.env, NODE_OPTIONS: undefined, NODE_V8_COVERAGE: undefined },
+      env: {
+        ...process.env,
+        NODE_OPTIONS: undefined,
+        NODE_V8_COVERAGE: undefined,
+        // scripts/sanitized.mjs: nginx itself is not built with the sanitizers that its library needs.
+        LD_PRELOAD: process.env.RTS_NGINX_PRELOAD,
+      },
     });
     closeSync(out);
     closeSync(err);

@@ -1,0 +1,99 @@
+/** What another local user may try: the doorbell while it can be connected to, the mapping, the memory. */
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { rmSync } from "node:fs";
+import { dirname } from "node:path";
+import { createInterface } from "node:readline";
+import { after, before, describe, test } from "node:test";
+import { needsRoot } from "../../support/bridge.js";
+import { stageProject } from "../../support/project.js";
+
+const WWW_DATA = 33;
+const NOBODY = 65534;
+
+/** Holds a channel whose doorbell listens, until its stdin ends. */
+const HOLDER = `
+package.path = STAGE .. "/lua/?.lua;" .. package.path
+local ffi = require "ffi"
+local native = require "resty.ts.native"
+local lib = assert(native.load())
+local out = ffi.new("rts_channel_t *[1]")
+assert(lib.rts_channel_create(65536, 0, out, native.error_args()) == 0)
+local path, length = ffi.new("char[108]"), ffi.new("size_t[1]", 108)
+assert(lib.rts_bell_listen(out[0], "/tmp", path, length, native.error_args()) == 0)
+print(ffi.string(path, tonumber(length[0])))
+io.stdout:flush()
+io.read()
+print(lib.rts_bell_accept(out[0], native.error_args()))
+lib.rts_channel_destroy(out[0])
+`;
+
+/** Tries each way in; says how it went: a code, or "open". */
+const INTRUDER = `
+const fs = require("fs"), net = require("net"), path = require("path");
+const [pid, socket] = process.argv.slice(1);
+const said = {};
+const attempt = (name, f) => { try { f(); said[name] = "open"; } catch (error) { said[name] = error.code; } };
+attempt("folder", () => fs.readdirSync(path.dirname(socket)));
+attempt("descriptors", () => fs.readdirSync("/proc/" + pid + "/fd"));
+for (let fd = 3; fd < 10; fd++)
+  attempt("descriptor " + fd, () => fs.closeSync(fs.openSync("/proc/" + pid + "/fd/" + fd, "r+")));
+attempt("memory", () => fs.closeSync(fs.openSync("/proc/" + pid + "/mem", "r+")));
+attempt("mappings", () => fs.readdirSync("/proc/" + pid + "/map_files"));
+const end = (how) => { said.doorbell = how; console.log(JSON.stringify(said)); process.exit(); };
+net.connect(socket).on("connect", () => end("open")).on("error", (error) => end(error.code));
+`;
+
+describe("another local user", { skip: needsRoot }, () => {
+  let stage = "";
+  let holder: ChildProcess;
+  let lines: AsyncIterator<string>;
+  let socket = "";
+
+  const next = async (): Promise<string> => String((await lines.next()).value);
+  const intrude = (uid: number): Record<string, string> => {
+    const args = ["-e", INTRUDER, "--", String(holder.pid), socket];
+    const { stdout, stderr } = spawnSync(process.execPath, args, {
+      uid,
+      gid: uid,
+      cwd: "/",
+      encoding: "utf8",
+    });
+    assert.equal(stderr, "");
+    return JSON.parse(stdout) as Record<string, string>;
+  };
+
+  before(async () => {
+    stage = stageProject();
+    holder = spawn("luajit", ["-e", `local STAGE = "${stage}"\n${HOLDER}`], {
+      uid: WWW_DATA,
+      gid: WWW_DATA,
+      cwd: "/",
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    lines = createInterface({ input: holder.stdout! })[Symbol.asyncIterator]();
+    socket = await next();
+  });
+
+  after(() => {
+    holder.kill("SIGKILL");
+    rmSync(dirname(socket), { recursive: true, force: true });
+    rmSync(stage, { recursive: true, force: true });
+  });
+
+  test("reaches neither the doorbell nor the mapping", () => {
+    const said = intrude(NOBODY);
+    assert.equal(Object.keys(said).length, 12);
+    for (const [way, how] of Object.entries(said)) {
+      assert.ok(how === "EACCES" || how === "EPERM", `${way}: ${how}`);
+    }
+  });
+
+  test("of the same id connects to the doorbell, and is sent away as another process", async () => {
+    const said = intrude(WWW_DATA);
+    assert.equal(said.folder, "open");
+    assert.equal(said.doorbell, "open");
+    holder.stdin!.write("\n");
+    assert.ok(Number(await next()) < 0);
+  });
+});
