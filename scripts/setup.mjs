@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import * as apt from "./lib/apt.mjs";
 import { ensureLibnode, packagesForRoot } from "./lib/libnode.mjs";
+import { ensureNodes } from "./lib/nodes.mjs";
 import { missing } from "./lib/packages.mjs";
 import { exists, Failure, inRoot, isMain, run, script } from "./lib/run.mjs";
 
@@ -58,6 +59,7 @@ export async function setup({ group, npm }) {
   await ensureSystem(group);
   await ensureLibnode();
   if (npm) await ensureNpm();
+  if (group !== "demo") ensureNodes();
 }
 
 if (isMain(import.meta.url)) {

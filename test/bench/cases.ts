@@ -2,8 +2,22 @@
 import { makeTokens } from "./jwt.ts";
 import type { Site } from "./nginx.ts";
 
-export const TARGETS = ["lua", "ts", "njs", "proxy"] as const;
+/** The bridge with Node as a process, by Node's major: each in an nginx of its own, as `ts` there. */
+export const PROCESS_TARGETS = ["process20", "process22", "process24", "process26"] as const;
+export type ProcessTarget = (typeof PROCESS_TARGETS)[number];
+
+export const TARGETS = ["lua", "ts", ...PROCESS_TARGETS, "njs", "proxy"] as const;
 export type Target = (typeof TARGETS)[number];
+export type ServedTarget = Exclude<Target, ProcessTarget>;
+
+export function isProcess(target: Target): target is ProcessTarget {
+  return PROCESS_TARGETS.some((one) => one === target);
+}
+
+/** Under which name its nginx serves it. */
+export function servedAs(target: Target): ServedTarget {
+  return isProcess(target) ? "ts" : target;
+}
 
 export const CASES = ["echo", "header", "jwt", "fields", "cpu"] as const;
 export type Case = (typeof CASES)[number];
@@ -92,7 +106,7 @@ const DEFINITIONS: Readonly<Record<LoadCase, CaseDefinition>> = {
 };
 
 export function pathOf(name: LoadCase, target: Target): string {
-  return `/${target}/${name}${DEFINITIONS[name].query}`;
+  return `/${servedAs(target)}/${name}${DEFINITIONS[name].query}`;
 }
 
 export function requestHeadersOf(name: LoadCase): Headers {

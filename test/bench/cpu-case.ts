@@ -3,7 +3,7 @@
 // drown among the many that are answered between two stalls.
 import { setTimeout as sleep } from "node:timers/promises";
 
-import type { Target } from "./cases.ts";
+import type { ServedTarget } from "./cases.ts";
 import type { Subjects } from "./load.ts";
 import type { Site } from "./nginx.ts";
 import { place, type Placement, placeWrk } from "./placement.ts";
@@ -17,13 +17,17 @@ const PAUSE_MS = 8;
 
 /** Of the Lua location. `target` is who burns meanwhile; with `lua` nobody does. */
 export interface CpuRow extends WrkFigures {
-  readonly target: Target;
+  readonly target: ServedTarget;
   readonly placement: Placement;
   readonly burns: number;
 }
 
 /** Calls the target's burning handler at a steady rate until it is told to stop. */
-async function burnUntil(site: Site, target: Target, stopped: () => boolean): Promise<number> {
+async function burnUntil(
+  site: Site,
+  target: ServedTarget,
+  stopped: () => boolean,
+): Promise<number> {
   let burns = 0;
   let next = performance.now();
   while (!stopped()) {
@@ -40,7 +44,7 @@ async function burnUntil(site: Site, target: Target, stopped: () => boolean): Pr
 
 async function measureBeside(
   site: Site,
-  target: Target,
+  target: ServedTarget,
   placement: Placement,
   seconds: number,
 ): Promise<CpuRow> {
@@ -59,7 +63,7 @@ async function measureBeside(
   return { ...figures, target, placement, burns };
 }
 
-function medianRow(target: Target, placement: Placement, rows: readonly CpuRow[]): CpuRow {
+function medianRow(target: ServedTarget, placement: Placement, rows: readonly CpuRow[]): CpuRow {
   const of = (pick: (row: CpuRow) => number): number => median(rows.map(pick));
   return {
     target,
@@ -76,14 +80,14 @@ function medianRow(target: Target, placement: Placement, rows: readonly CpuRow[]
 
 /** Interleaved like the load cases: nobody, ts, njs, proxy, nobody, ts, … */
 export async function measureCpu(
-  { site, serverPid }: Subjects,
-  targets: readonly Target[],
+  { site, serverPid }: Pick<Subjects, "site" | "serverPid">,
+  targets: readonly ServedTarget[],
   placement: Placement,
   repeats: number,
   seconds: number,
 ): Promise<CpuRow[]> {
   const pids = { workerPid: site.workerPid, serverPid };
-  const rows = new Map<Target, CpuRow[]>(targets.map((target) => [target, []]));
+  const rows = new Map<ServedTarget, CpuRow[]>(targets.map((target) => [target, []]));
   if (placement === "apart") place(pids, "apart");
   for (let repeat = 0; repeat < repeats; repeat += 1) {
     for (const [target, ofTarget] of rows) {

@@ -10,6 +10,7 @@ interface Stats {
   readonly abi?: number;
   readonly calls: number;
   readonly notifications: number;
+  readonly process_id?: number;
 }
 
 async function readStats(site: Site): Promise<Stats> {
@@ -21,6 +22,11 @@ async function readStats(site: Site): Promise<Stats> {
 export async function describeBridge(site: Site): Promise<string> {
   const { state, node_version, abi } = await readStats(site);
   return `${state} node ${String(node_version)} abi ${String(abi)}`;
+}
+
+/** The process that Node is, where it is one. */
+export async function hostPidOf(site: Site): Promise<number | undefined> {
+  return (await readStats(site)).process_id;
 }
 
 /** Calls and notifications since the start; answers come back without a message of their own. */

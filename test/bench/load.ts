@@ -1,5 +1,12 @@
 // The load cases: every target answers the same requests, in interleaved runs.
-import { checkAnswer, type LoadCase, pathOf, requestHeadersOf, type Target } from "./cases.ts";
+import {
+  checkAnswer,
+  isProcess,
+  type LoadCase,
+  pathOf,
+  requestHeadersOf,
+  type Target,
+} from "./cases.ts";
 import { cpuPerRequest, readCpuTimes, readRssMib } from "./cpu-meter.ts";
 import { crossingsPerRequest } from "./crossings.ts";
 import type { Site } from "./nginx.ts";
@@ -41,6 +48,12 @@ export interface Row extends Run {
 export interface Subjects {
   readonly site: Site;
   readonly serverPid: number;
+  /** Of the targets that have an nginx of their own. */
+  readonly apart: ReadonlyMap<Target, { readonly site: Site; readonly hostPid: number }>;
+}
+
+export function siteOf({ site, apart }: Subjects, target: Target): Site {
+  return apart.get(target)?.site ?? site;
 }
 
 export type Progress = (text: string) => void;
@@ -52,11 +65,14 @@ interface Group {
 }
 
 async function measure(
-  { site, serverPid }: Subjects,
+  subjects: Subjects,
   { name, connections, placement }: Group,
   target: Target,
   seconds: number,
 ): Promise<Run> {
+  const site = siteOf(subjects, target);
+  // The process beside the worker: a server's, or the host's.
+  const serverPid = subjects.apart.get(target)?.hostPid ?? subjects.serverPid;
   const url = site.url + pathOf(name, target);
   const workerBefore = readCpuTimes(site.workerPid);
   const serverBefore = readCpuTimes(serverPid);
@@ -70,7 +86,7 @@ async function measure(
     p99Us: figures.p99Us,
     p999Us: figures.p999Us,
     workerCpuUs: worker.mainUs,
-    nodeCpuUs: target === "proxy" ? server.mainUs : worker.nodeUs,
+    nodeCpuUs: target === "proxy" || isProcess(target) ? server.mainUs : worker.nodeUs,
     othersCpuUs: worker.othersUs + server.othersUs,
     workerRssMib: readRssMib(site.workerPid),
     serverRssMib: readRssMib(serverPid),
@@ -101,6 +117,10 @@ function crossingsOf(site: Site, { name, connections }: Group): Promise<number> 
   return crossingsPerRequest(site, pathOf(name, "ts"), requestHeadersOf(name), connections);
 }
 
+function hasCrossings(target: Target): boolean {
+  return target === "ts" || isProcess(target);
+}
+
 /** The repeats of one case at one number of connections: lua, ts, njs, proxy, lua, ts, … */
 async function measureGroup(
   subjects: Subjects,
@@ -114,7 +134,10 @@ async function measureGroup(
       ofTarget.push(await measure(subjects, group, target, seconds));
     }
   }
-  const crossings = runs.has("ts") ? await crossingsOf(subjects.site, group) : 0;
+  const crossings = new Map<Target, number>();
+  for (const target of options.targets.filter(hasCrossings)) {
+    crossings.set(target, await crossingsOf(siteOf(subjects, target), group));
+  }
   const lua = runs.get("lua") ?? [];
   return [...runs].map(([target, ofTarget]) => {
     const run = medianRun(ofTarget);
@@ -127,7 +150,7 @@ async function measureGroup(
       // Within a repeat: virtual machines change their speed by a fifth within minutes.
       ratioToLua: median(ofTarget.map(({ rps }, repeat) => rps / (lua[repeat]?.rps ?? NaN))),
       spread: spreadOf(ofTarget),
-      crossings: target === "ts" ? crossings : 0,
+      crossings: crossings.get(target) ?? 0,
     };
   });
 }
@@ -144,7 +167,7 @@ export async function measureLoad(
     progress(`${name}: warming up`);
     const all = connectionsOf(name, options);
     for (const target of options.targets) {
-      await checkAnswer(subjects.site, name, target);
+      await checkAnswer(siteOf(subjects, target), name, target);
       const group: Group = { name, connections: Math.max(...all), placement: "free" };
       await measure(subjects, group, target, plan.warmUpSeconds);
     }
@@ -165,13 +188,19 @@ export async function measureLoadApart(
   progress: Progress,
 ): Promise<Row[]> {
   const rows: Row[] = [];
-  const pids = { workerPid: subjects.site.workerPid, serverPid: subjects.serverPid };
-  place(pids, "apart");
+  const all = [
+    { workerPid: subjects.site.workerPid, serverPid: subjects.serverPid },
+    ...[...subjects.apart.values()].map(({ site, hostPid }) => ({
+      workerPid: site.workerPid,
+      serverPid: hostPid,
+    })),
+  ];
+  for (const pids of all) place(pids, "apart");
   for (const name of loadCasesOf(options)) {
     progress(`${name}: 1 connection, threads apart`);
     const group: Group = { name, connections: 1, placement: "apart" };
     rows.push(...(await measureGroup(subjects, group, options, plan.loadSeconds)));
   }
-  place(pids, "free");
+  for (const pids of all) place(pids, "free");
   return rows;
 }

@@ -4,10 +4,16 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { checkAnswer } from "./cases.ts";
+import {
+  checkAnswer,
+  isProcess,
+  type ProcessTarget,
+  type ServedTarget,
+  type Target,
+} from "./cases.ts";
 import { readRssMib } from "./cpu-meter.ts";
 import { type CpuRow, measureCpu } from "./cpu-case.ts";
-import { describeBridge } from "./crossings.ts";
+import { describeBridge, hostPidOf } from "./crossings.ts";
 import { bridgeIsBuilt, describeEnvironment } from "./environment.ts";
 import { measureLoad, measureLoadApart, type Progress, type Subjects } from "./load.ts";
 import { type Site, type SiteOptions, startNginx } from "./nginx.ts";
@@ -16,6 +22,7 @@ import { type Options, parseOptions, USAGE, UsageError } from "./options.ts";
 import { canPlaceApart, type Placement } from "./placement.ts";
 import { cpuRepeatsOf, planOf } from "./plan.ts";
 import * as report from "./report.ts";
+import { nodes } from "../../scripts/lib/nodes.mjs";
 import { measureRings } from "./ring.ts";
 import { countStretched, countSyscalls, STRETCHED_SPIN_US, syscallMethods } from "./syscalls.ts";
 
@@ -73,7 +80,7 @@ async function measureCpuCase(options: Options, subjects: Subjects): Promise<Cpu
   for (const placement of placements) {
     progress(`cpu, threads ${placement}`);
     const repeats = cpuRepeatsOf(options);
-    rows.push(...(await measureCpu(subjects, options.targets, placement, repeats, seconds)));
+    rows.push(...(await measureCpu(subjects, servedTargets(options), placement, repeats, seconds)));
   }
   return rows;
 }
@@ -84,7 +91,7 @@ async function noteSyscalls(options: Options, setting: Setting): Promise<void> {
   if (methods.length === 0) return;
   progress("counting syscalls");
   const { site, dir } = setting;
-  const rows = await countSyscalls(site, options.targets, methods, dir);
+  const rows = await countSyscalls(site, servedTargets(options), methods, dir);
   if (options.targets.includes("ts") && methods.includes("strace")) {
     const stretched: Omit<SiteOptions, "serverSocket"> = {
       targets: ["ts"],
@@ -96,7 +103,7 @@ async function noteSyscalls(options: Options, setting: Setting): Promise<void> {
 }
 
 async function noteMemory(options: Options, setting: Setting): Promise<void> {
-  const targets = options.targets.filter((target) => target !== "ts");
+  const targets = servedTargets(options).filter((target) => target !== "ts");
   const plain = await withSite(setting, { targets }, (site) => readRssMib(site.workerPid));
   const worker = readRssMib(setting.site.workerPid);
   say(
@@ -128,6 +135,44 @@ async function measureAll(options: Options, setting: Setting): Promise<void> {
   say(`\n${report.ringText(await measureRings())}`);
 }
 
+function servedTargets({ targets }: Options): ServedTarget[] {
+  return targets.filter((target): target is ServedTarget => !isProcess(target));
+}
+
+function nodeOf(target: ProcessTarget): string | undefined {
+  return nodes().get(Number(target.slice("process".length)));
+}
+
+/** Leaves out the targets whose Node is not there, and says so. */
+function withoutMissing(options: Options): Options {
+  const missing = options.targets.filter((one) => isProcess(one) && nodeOf(one) === undefined);
+  for (const target of missing) {
+    say(
+      `note: without ${target}: its Node is not in .deps/nodes (node scripts/setup.mjs --for bench)\n`,
+    );
+  }
+  return { ...options, targets: options.targets.filter((one) => !missing.includes(one)) };
+}
+
+/** An nginx for each process target, whose host is ready. */
+async function startProcesses(
+  options: Options,
+  serverSocket: string,
+  dir: string,
+  ends: Ends,
+): Promise<Setting["apart"]> {
+  const apart = new Map<Target, { site: Site; hostPid: number }>();
+  for (const target of options.targets.filter((one): one is ProcessTarget => isProcess(one))) {
+    const node = nodeOf(target) ?? "";
+    const site = await startNginx(join(dir, target), { serverSocket, targets: ["ts"], node });
+    ends.add(() => site.stop());
+    await checkAnswer(site, "echo", target);
+    say(`${target}: ${await describeBridge(site)}`);
+    apart.set(target, { site, hostPid: (await hostPidOf(site)) ?? NaN });
+  }
+  return apart;
+}
+
 async function runBench(options: Options, ends: Ends): Promise<void> {
   if (options.targets.includes("ts") && !bridgeIsBuilt()) {
     throw new UsageError(
@@ -141,15 +186,17 @@ async function runBench(options: Options, ends: Ends): Promise<void> {
   const server = await startNodeServer(join(dir, "server"));
   ends.add(() => server.stop());
   const serverSocket = server.socketPath;
-  const site = await startNginx(join(dir, "nginx"), { serverSocket, targets: options.targets });
+  const targets = servedTargets(options);
+  const site = await startNginx(join(dir, "nginx"), { serverSocket, targets });
   ends.add(() => site.stop());
+  const apart = await startProcesses(options, serverSocket, dir, ends);
   try {
     if (options.targets.includes("ts")) {
       // The first call waits for Node's start.
       await checkAnswer(site, "echo", "ts");
       say(`bridge: ${await describeBridge(site)}\n`);
     }
-    const setting: Setting = { site, serverPid: server.pid, dir, serverSocket, ends };
+    const setting: Setting = { site, serverPid: server.pid, apart, dir, serverSocket, ends };
     await (options.mode === "strace" ? noteSyscalls : measureAll)(options, setting);
   } catch (error) {
     process.stderr.write(`nginx's error log:\n${site.errorLog().slice(-4000)}\n`);
@@ -158,13 +205,14 @@ async function runBench(options: Options, ends: Ends): Promise<void> {
 }
 
 async function main(): Promise<void> {
-  const options = parseOptions(process.argv.slice(2));
-  if (options.mode === "help") {
+  const given = parseOptions(process.argv.slice(2));
+  if (given.mode === "help") {
     say(USAGE);
     return;
   }
   say(`${report.environmentText(describeEnvironment())}\n`);
-  if (options.mode === "probe") return;
+  if (given.mode === "probe") return;
+  const options = withoutMissing(given);
   const ends = new Ends();
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     process.once(signal, () => void ends.run().finally(() => process.exit(130)));

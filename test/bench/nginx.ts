@@ -6,7 +6,7 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import type { Target } from "./cases.ts";
+import type { ServedTarget } from "./cases.ts";
 import { JWT_SECRET } from "./jwt.ts";
 import { BENCH_DIR, PROJECT_DIR, whenExited } from "./support.ts";
 
@@ -24,7 +24,9 @@ export interface Answer {
 export interface SiteOptions {
   /** Where the Node HTTP server listens. */
   readonly serverSocket: string;
-  readonly targets: readonly Target[];
+  readonly targets: readonly ServedTarget[];
+  /** The program of the process runtime; left out: the embedded one. */
+  readonly node?: string;
   /** The bridge's option `spin_us`; its default if left out. */
   readonly spinUs?: number;
 }
@@ -54,7 +56,7 @@ function userLine(): string {
 const ANSWER_USER = `content_by_lua_block { require("bench_lua").user() }`;
 const ANSWER_OK = `content_by_lua_block { require("bench_lua").ok() }`;
 
-const LOCATIONS: Readonly<Record<Target, string>> = {
+const LOCATIONS: Readonly<Record<ServedTarget, string>> = {
   lua: `
     location = /lua/echo { content_by_lua_block { require("bench_lua").echo() } }
     location = /lua/header { content_by_lua_block { require("bench_lua").header() } }
@@ -89,12 +91,14 @@ const LOCATIONS: Readonly<Record<Target, string>> = {
     location /proxy/ { proxy_pass http://node_server; }`,
 };
 
-function initWorker({ targets, spinUs }: SiteOptions): string {
+function initWorker({ targets, spinUs, node }: SiteOptions): string {
   if (!targets.includes("ts")) return "";
   const spin = spinUs === undefined ? "" : `spin_us = ${String(spinUs)},`;
+  const runtime = node === undefined ? `"embedded"` : `"process", node = "${node}"`;
   return `init_worker_by_lua_block {
     assert(require("resty.ts").start({
       modules = "${join(BENCH_DIR, "handlers")}", plugins = "${join(BENCH_DIR, "plugins")}", ${spin}
+      runtime = ${runtime},
     }))
   }`;
 }

@@ -1,13 +1,14 @@
 // The command line of the benchmark.
 import { parseArgs } from "node:util";
 
-import { CASES, type Case, TARGETS, type Target } from "./cases.ts";
+import { CASES, type Case, isProcess, TARGETS, type Target } from "./cases.ts";
 
 export const USAGE = `usage: npm run bench -- [options]
   --quick                 a short run, done within 50 s
   --json FILE             also write the figures to FILE
   --cases LIST            of ${CASES.join(",")} (default: all)
-  --targets LIST          of ${TARGETS.join(",")} (default: all; lua is always measured)
+  --targets LIST          of ${TARGETS.join(",")} (default: all, quick: not the
+                          processes; lua is always measured)
   --connections LIST      default 1,16,64
   --repeats N             runs of each kind, interleaved; medians are reported (default 5, quick 3)
   --seconds N             length of a run, fractions allowed (default 3, quick: what fits)
@@ -54,8 +55,9 @@ function positiveInteger(name: string, given: string): number {
   return value;
 }
 
-function targetsOf(given: string | undefined): Target[] {
-  const targets = listOf("targets", given, TARGETS);
+function targetsOf(given: string | undefined, quick: boolean): Target[] {
+  const all = listOf("targets", given, TARGETS);
+  const targets = quick && given === undefined ? all.filter((name) => !isProcess(name)) : all;
   // Every figure is read against pure Lua's of the same run.
   return targets.includes("lua") ? targets : ["lua", ...targets];
 }
@@ -94,7 +96,7 @@ export function parseOptions(argv: readonly string[]): Options {
     quick: values.quick,
     jsonFile: values.json,
     cases: listOf("cases", values.cases, CASES),
-    targets: targetsOf(values.targets),
+    targets: targetsOf(values.targets, values.quick),
     connections: values.connections.split(",").map((text) => positiveInteger("connections", text)),
     repeats: positiveInteger("repeats", values.repeats ?? (values.quick ? "3" : "5")),
     seconds: values.seconds === undefined ? undefined : positive("seconds", values.seconds),

@@ -1,5 +1,5 @@
 // Turns figures into text, and into the rows of the JSON file.
-import { PLUGIN_CASES } from "./cases.ts";
+import { isProcess, PLUGIN_CASES } from "./cases.ts";
 import { BURN_INTERVAL_MS, BURN_MS, CPU_CONNECTIONS, type CpuRow } from "./cpu-case.ts";
 import type { Row } from "./load.ts";
 import type { RingRow } from "./ring.ts";
@@ -50,12 +50,12 @@ export function loadText(rows: readonly Row[]): string {
     whole(row.p50Us),
     whole(row.p99Us),
     whole(row.p999Us),
-    row.target === "ts" ? row.crossings.toFixed(2) : "",
+    row.crossings > 0 ? row.crossings.toFixed(2) : "",
     tenths(row.workerCpuUs),
     tenths(row.nodeCpuUs),
     tenths(row.othersCpuUs),
     whole(row.workerRssMib),
-    row.target === "proxy" ? whole(row.serverRssMib) : "",
+    row.target === "proxy" || isProcess(row.target) ? whole(row.serverRssMib) : "",
   ]);
   return table(head, cells, [0, 1]);
 }
@@ -127,6 +127,13 @@ export function goalsText(rows: readonly Row[], cpuRows: readonly CpuRow[]): str
       `echo, 64: ts / proxy  ${(ts64.ratioToLua / proxy64.ratioToLua).toFixed(2)} (goal: 1.80 or more)`,
     );
   }
+  for (const process of rows) {
+    const { target, placement } = process;
+    const ts = row("ts", process.connections, process.case);
+    if (!isProcess(target) || placement !== "free" || ts === undefined) continue;
+    const what = `${process.case}, ${String(process.connections)}: ${target} / ts`;
+    lines.push(`${what}  ${(process.ratioToLua / ts.ratioToLua).toFixed(2)} (goal: 0.90 or more)`);
+  }
   if (lua1 && ts1) {
     lines.push(`echo, 1: p50 ts - lua ${whole(ts1.p50Us - lua1.p50Us)} µs (goal: 15 or less)`);
   }
@@ -160,7 +167,7 @@ interface JsonRow {
   readonly p50_us: number;
   readonly p99_us: number;
   readonly ratio_to_lua: number;
-  /** Of the target `ts` in a load case. */
+  /** Of targets with TypeScript, in a load case. */
   readonly crossings?: number;
 }
 
@@ -178,7 +185,7 @@ export function jsonRows(rows: readonly Row[], cpuRows: readonly CpuRow[]): Json
     p50_us: rounded(row.p50Us, 1),
     p99_us: rounded(row.p99Us, 1),
     ratio_to_lua: rounded(row.ratioToLua, 3),
-    ...(row.target === "ts" ? { crossings: rounded(row.crossings, 2) } : {}),
+    ...(row.crossings > 0 ? { crossings: rounded(row.crossings, 2) } : {}),
   }));
   const cpu = cpuRows.map((row) => {
     const none = cpuRows.find(({ target, placement }) => {
