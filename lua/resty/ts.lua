@@ -50,13 +50,15 @@ local OPTIONS = {
     ring_bytes = { "number", MiB, 4096, 1024 * MiB },
     max_message_bytes = { "number", 64 * MiB, 4096, 1024 * MiB },
     max_heap_mb = { "number", 0, 0, 1048576 },
+    stall_ms = { "number", 1000, 10, 3600000 },
     spin_us = { "number", 80, 0, 10000 },
     first_cursor = { "number", 0, 0, 4294967295 }, -- for tests
 }
 
 local current       -- the client, once started
 local why_not_started = "call ts.start{...} in init_worker_by_lua* first"
-local imported = {} -- module name -> { name, defined, index }
+local imported = {} -- module name -> { name, index, functions }
+local module_count, function_count = 0, 0
 local handlers = setmetatable({}, { __mode = "k" }) -- function -> its entry
 
 
@@ -149,17 +151,7 @@ function _M.start(options)
     if not lib then
         return failure("unavailable", path)
     end
-    local started
-    started, err, code = client.new(lib, checked, new_log())
-    if not started then
-        return nil, err, code
-    end
-    for _, module in pairs(imported) do
-        module.defined, module.index = false, nil
-        for _, fn in pairs(module.functions) do
-            fn.defined, fn.index = false, nil
-        end
-    end
+    local started = client.new(lib, checked, new_log())
     started.reply = _M.internal.entry("resty-ts:http", "reply")
     local ok
     ok, err, code = started:start(native.dir, checked.host or native.find_host())
@@ -184,12 +176,12 @@ local function new_handler(module, name, timeout_ms)
             name = name,
             title = module.name .. " " .. name,
             module = module,
-            defined = false,
-            index = nil,
+            index = function_count, -- the host's name for it
             failed_spins = 0, -- see spin_for_answer in wait_nginx.lua
             skip_spins = 0,
         }
         module.functions[name] = entry
+        function_count = function_count + 1
     end
     local function handler(...)
         local started = current
@@ -215,8 +207,9 @@ end
 local function module_of(name)
     local module = imported[name]
     if not module then
-        module = { name = name, defined = false, index = nil, functions = {} }
+        module = { name = name, index = module_count, functions = {} }
         imported[name] = module
+        module_count = module_count + 1
     end
     return module
 end

@@ -204,6 +204,14 @@ std::string DescribeStack(Isolate* isolate) {
   return json.empty() ? json : json + "]";
 }
 
+// Ends JavaScript wherever it is, and then the loop. The lock is held, and there is an environment.
+void EndNow(rts_host_context_t* host_context) {
+  node::Stop(static_cast<Interrupted*>(host_context->env)->env);
+  if (host_context->stopper != nullptr) {
+    uv_async_send(static_cast<uv_async_t*>(host_context->stopper));
+  }
+}
+
 // On the Node thread, in the middle of JavaScript.
 void OnInterrupt(Isolate* isolate, void* data) {
   auto* host_context = static_cast<rts_host_context_t*>(data);
@@ -213,7 +221,7 @@ void OnInterrupt(Isolate* isolate, void* data) {
   if (host_context->env == nullptr) return;
   free(host_context->stack);
   host_context->stack = strdup(stack.c_str());
-  node::Stop(static_cast<Interrupted*>(host_context->env)->env);
+  EndNow(host_context);
 }
 
 // V8 has no room left; what it returns lets JavaScript unwind. node::Stop, as Node aborts in its
@@ -223,7 +231,7 @@ size_t OnNearHeapLimit(void* data, size_t current, size_t initial) {
   LockGuard guard(&host_context->lock);
   if (host_context->env != nullptr) {
     if (host_context->fail_code == 0) host_context->fail_code = RTS_E_OUT_OF_MEMORY;
-    node::Stop(static_cast<Interrupted*>(host_context->env)->env);
+    EndNow(host_context);
   }
   return current + std::max(initial / 2, kUnwindBytes);
 }
@@ -248,7 +256,8 @@ void RunLoop(rts_host_context_t* host_context, node::CommonEnvironmentSetup* set
     platform->DrainTasks(setup->isolate());
     LockGuard guard(&host_context->lock);
     // node::Stop ends the loop, too: at process.exit, or from another thread.
-    stop = host_context->stop_requested != 0 || *exit_code >= 0 || !(more || uv_loop_alive(loop));
+    stop = host_context->stop_requested != 0 || host_context->fail_code != 0 || *exit_code >= 0 ||
+           !(more || uv_loop_alive(loop));
   }
   {
     LockGuard guard(&host_context->lock);
@@ -353,11 +362,11 @@ void Interrupt(rts_host_context_t* context, int hard) {
   LockGuard guard(&context->lock);
   auto* interrupted = static_cast<Interrupted*>(context->env);
   if (hard && interrupted != nullptr) {
-    if (context->fail_code != 0 && context->stop_requested == 0) {
-      interrupted->isolate->RequestInterrupt(OnInterrupt, context);
-    } else {
-      node::Stop(interrupted->env);
+    if (context->fail_code == 0 || context->stop_requested != 0) {
+      EndNow(context);
+      return;
     }
+    interrupted->isolate->RequestInterrupt(OnInterrupt, context);
   }
   if (context->stopper != nullptr) uv_async_send(static_cast<uv_async_t*>(context->stopper));
 }

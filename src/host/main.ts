@@ -15,6 +15,7 @@ import { ModuleLoader } from "./modules.js";
 import { provideSdk } from "./sdk-module.js";
 import { completePlatform } from "./platform.js";
 import { PluginLoader } from "./plugins.js";
+import { describeStall } from "./stalled.js";
 import { Kind } from "./wire.js";
 
 /** How long the first call may wait for plugins to be loaded. */
@@ -36,6 +37,8 @@ export interface HostSettings extends DispatcherOptions {
   readonly life: number;
   /** Where the environment before it was found stalled: JSON (rts_runtime_stack), or "". */
   readonly stalledAt: string;
+  /** Whether to load all plugins before the first call. */
+  readonly preload: boolean;
 }
 
 /**
@@ -69,7 +72,10 @@ export function main(binding: Binding, external: unknown, settings: Uint8Array):
     channel.send(Kind.ready, 0, native.layout.protocol);
     channel.listen(() => dispatcher.drain(), options.spinUs);
   };
-  if (options.plugins === "") {
+  if (options.stalledAt !== "") {
+    logger.write("error", `the handler that stalled:\n${describeStall(options.stalledAt)}`);
+  }
+  if (options.plugins === "" || !options.preload) {
     begin();
     return;
   }

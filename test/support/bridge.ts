@@ -13,13 +13,18 @@ export interface Answer<T = unknown> {
 }
 
 export interface Stats {
-  state: "starting" | "ready" | "failed" | "stopped" | "none";
+  state: "starting" | "ready" | "restarting" | "backing_off" | "failed" | "stopped" | "none";
   calls: number;
   completed: number;
   failed: number;
   timeouts: number;
   pending: number;
-  restarts: number;
+  submission_bytes: number;
+  lives: number;
+  exited: number;
+  stalled: number;
+  out_of_memory: number;
+  carried_over: number;
   node_version?: string;
   abi?: number;
 }

@@ -282,7 +282,7 @@ export class Nginx {
     const log = (): string => this.errorLog().slice(-4000);
     await until(
       "new workers after HUP",
-      () => this.workerPids().filter((pid) => !old.includes(pid)).length === count,
+      () => this.workerPids().filter((pid) => !old.includes(pid)).length >= count,
       deadlineMs,
       log,
     );

@@ -20,6 +20,7 @@ local band = bit.band
 local rshift = bit.rshift
 local math_min = math.min
 local next = next
+local pairs = pairs
 local setmetatable = setmetatable
 
 local HEADER_BYTES = wire.HEADER_BYTES
@@ -29,6 +30,7 @@ local KIND_RESULT = wire.KIND_RESULT
 local KIND_ERROR = wire.KIND_ERROR
 local KIND_ASK = wire.KIND_ASK
 local WRAP = 4294967296
+local ROUNDS = 64
 
 -- With less than this free, the cursor of the host is looked at again before encoding.
 local LITTLE_ROOM = 1024
@@ -39,33 +41,57 @@ local _M = {}
 local mt = { __index = _M }
 
 
--- Creates a channel. Returns it, or nil, err (system, bad_option), code number.
+-- A channel that is not open yet.
 function _M.new(lib, ring_bytes, max_message_bytes, first_cursor)
-    local out = ffi_new("rts_channel_t *[1]")
-    local code = lib.rts_channel_create(ring_bytes, first_cursor or 0, out, native.error_args())
-    if code ~= 0 then
-        return nil, native.error_text(), -code
-    end
-    local view = ffi_new("rts_view_t")
-    lib.rts_channel_view(out[0], view)
     encode.init(lib, max_message_bytes)
     return setmetatable({
         lib = lib,
-        c = out[0],
-        sq = view.sq,
-        cq = view.cq,
-        sq32 = ffi_cast(u32_ptr, view.sq),
-        cq32 = ffi_cast(u32_ptr, view.cq),
-        bytes = view.sq_bytes,
-        mask = view.sq_bytes - 1,
-        max_payload = view.sq_bytes / 4 - HEADER_BYTES,
+        bytes = ring_bytes,
+        first_cursor = first_cursor or 0,
         max_message_bytes = max_message_bytes,
-        sq_tail = view.sq_tail, -- ours
-        sq_head = view.sq_tail, -- the host's, as last seen
-        cq_head = view.cq_head, -- ours
+        capacity = 0,           -- bytes that may be written: of the ring, or none
+        c = nil,                -- this and what follows: of the mapping that is open
+        sq = nil,
+        cq = nil,
+        sq32 = nil,
+        cq32 = nil,
+        mask = ring_bytes - 1,
+        max_payload = ring_bytes / 4 - HEADER_BYTES,
+        sq_tail = 0,            -- ours
+        sq_head = 0,            -- the host's, as last seen
+        cq_head = 0,            -- ours
         host = 0,               -- at the last submission: 0 awake, 1 asleep, 2 to be kicked
         partial = {},           -- id -> { buffer, filled, total, kind, a }
     }, mt)
+end
+
+
+-- A fresh mapping. Returns it, or nil, err (system, bad_option), code number.
+function _M:create()
+    local out = ffi_new("rts_channel_t *[1]")
+    local code = self.lib.rts_channel_create(self.bytes, self.first_cursor, out,
+                                             native.error_args())
+    if code ~= 0 then
+        return nil, native.error_text(), -code
+    end
+    return out[0]
+end
+
+
+-- Goes over to a mapping that `create` made.
+function _M:open(c)
+    local view = ffi_new("rts_view_t")
+    self.lib.rts_channel_view(c, view)
+    self.c = c
+    self.sq, self.cq = view.sq, view.cq
+    self.sq32, self.cq32 = ffi_cast(u32_ptr, view.sq), ffi_cast(u32_ptr, view.cq)
+    self.sq_tail, self.sq_head, self.cq_head = view.sq_tail, view.sq_tail, view.cq_head
+    self.capacity = self.bytes
+    self.host = 0
+    for _, entry in pairs(self.partial) do
+        buffers.give(entry.buffer, entry.size)
+    end
+    self.partial = {}
 end
 
 
@@ -77,10 +103,10 @@ end
 
 -- Bytes that may be written now; at least `wanted` unless there is not so much.
 function _M:room(wanted)
-    local room = self.bytes - (self.sq_tail - self.sq_head) % WRAP
+    local room = self.capacity - (self.sq_tail - self.sq_head) % WRAP
     if room < wanted then
         self.sq_head = self.lib.rts_sq_head(self.c)
-        room = self.bytes - (self.sq_tail - self.sq_head) % WRAP
+        room = self.capacity - (self.sq_tail - self.sq_head) % WRAP
     end
     return room
 end
@@ -222,7 +248,8 @@ local function deliver(sink, kind, id, a, bytes, at, length)
 end
 
 
--- Hands all completions that are there to `sink`.
+-- Hands completions that are there to `sink`: all, but what comes meanwhile ROUNDS times only, as
+-- the host may never stop.
 -- Returns how many records; or nil, err when one is malformed: the channel is of no more use then.
 function _M:drain(sink)
     local lib, c = self.lib, self.c
@@ -230,8 +257,9 @@ function _M:drain(sink)
     local mask, ring_bytes = self.mask, self.bytes
     local head = self.cq_head
     local tail = lib.rts_cq_tail(c)
-    local count = 0
-    while head ~= tail do
+    local count, rounds = 0, 0
+    while head ~= tail and rounds < ROUNDS do
+        rounds = rounds + 1
         local available = (tail - head) % WRAP
         if available > ring_bytes then
             return nil, "the completion cursor is " .. available .. " bytes ahead"

@@ -1,8 +1,7 @@
 -- Calls: from arguments to a record, from a completion to the coroutine that waits for it.
 --
--- Runs on the Lua side. Invariant: a slot is taken when its CALL is sent and freed by the one
--- RESULT or ERROR that answers it, never before: a late answer cannot meet another call. A caller
--- that gives up leaves ABANDONED in the slot and tells the host.
+-- Runs on the Lua side. Invariant: every call is answered once, by the host or in its place. A call
+-- that is whole in the ring, and that no environment has begun, outlives the environment.
 
 local bit = require "bit"
 local buffers = require "resty.ts.buffers"
@@ -10,7 +9,9 @@ local channel = require "resty.ts.channel"
 local errors = require "resty.ts.errors"
 local failure = require "resty.ts.failure"
 local lifecycle = require "resty.ts.lifecycle"
+local lives = require "resty.ts.lives"
 local replies = require "resty.ts.replies"
+local slots = require "resty.ts.slots"
 local wait = require "resty.ts.wait"
 local wire = require "resty.ts.wire"
 
@@ -20,30 +21,20 @@ local setmetatable = setmetatable
 
 local KIND_CALL = wire.KIND_CALL
 local KIND_NOTIFY = wire.KIND_NOTIFY
-local KIND_CANCEL = wire.KIND_CANCEL
 local KIND_MODULE = wire.KIND_MODULE
 local KIND_FUNCTION = wire.KIND_FUNCTION
 local KIND_READY = wire.KIND_READY
 local KIND_LOG = wire.KIND_LOG
 
-local STATE_FAILED = 3
 local MAX_SLOTS = 65535
 local CODE_BY_NUMBER = errors.by_number
-local NUMBER_BY_CODE = {}
-for number, code in pairs(CODE_BY_NUMBER) do
-    NUMBER_BY_CODE[code] = number
-end
-
--- Of all clients: each environment has a number of its own.
-local generations = 0
-
--- In a slot whose caller has given up.
-local ABANDONED = {}
+local ABANDONED = slots.ABANDONED
+local abandon, free_slot, take_slot = slots.abandon, slots.free, slots.take
 
 local _M = {}
 local mt = { __index = _M }
 
-for _, methods in ipairs { lifecycle, replies.methods } do
+for _, methods in ipairs { lifecycle, lives, replies.methods, slots.methods } do
     for name, method in pairs(methods) do
         _M[name] = method
     end
@@ -54,33 +45,34 @@ local function no_log()
 end
 
 
-local function next_generation()
-    generations = generations + 1
-    return generations
-end
-
-
 -- options: as ts.start's, with defaults filled in. lib: native.load's.
--- Returns a client, or nil, err, code.
+-- Returns a client that is not started.
 function _M.new(lib, options, log)
-    local ch, err, number = channel.new(lib, options.ring_bytes, options.max_message_bytes,
-                                        options.first_cursor)
-    if not ch then
-        return failure(CODE_BY_NUMBER[number], err)
-    end
     local self = setmetatable({
         lib = lib,
-        channel = ch,
+        channel = channel.new(lib, options.ring_bytes, options.max_message_bytes,
+                              options.first_cursor),
         options = options,
         runtime_dir = options.runtime_dir,
         spin_us = options.spin_us,
         log = log or no_log,
         state = "starting",
-        generation = next_generation(), -- of the environment: what it was told is gone with it
+        generation = 0,         -- of what the environment was told: gone with it, or out of date
+        life = nil,             -- the environment's: lives.lua
+        graves = {},            -- lives that have ended, and whose threads may not have
+        fault = nil,            -- { code, text }: why the life is to end, found while reading
+        carried = nil,          -- what is to be sent before anything else: carry.lua's
+        dead = nil,             -- the last one, while its channel is still ours
+        short_lives = 0,        -- that ended soon, in a row
+        restart_at = nil,       -- when the next life is to begin, while calls are refused
+        replay = nil,           -- of whoever must tell each environment something
+        last_end = nil,         -- { code, text, stack }: of the last life that ended
+        host = nil,             -- the host's file
+        library_dir = nil,
         stopped = false,        -- by ts.stop
         ended = false,          -- and the Node thread has
         released = false,       -- and channel and runtime are freed
-        why = nil,              -- { code, text } once calls are refused
+        why = nil,              -- { code, text } while calls are refused
         pending = 0,            -- slots taken
         abandoned = 0,          -- of these, whose callers have given up
         slots = 0,              -- slots ever used
@@ -91,116 +83,15 @@ function _M.new(lib, options, log)
         reply = nil,            -- the host's function that takes replies to what it asks
         replies = {},           -- that found no room yet: replies.lua's
         cancels = {},           -- slots whose CANCEL found no room yet
-        modules = 0,
-        functions = 0,
+        modules = {},           -- index -> module that the environment knows
+        functions = {},         -- index -> function
         stats = { calls = 0, notifications = 0, completed = 0, failed = 0, timeouts = 0,
-                  abandoned = 0, refused = 0, dropped_log_entries = 0 },
+                  abandoned = 0, refused = 0, dropped_log_entries = 0, lives = 0, exited = 0,
+                  stalled = 0, out_of_memory = 0, carried_over = 0 },
     }, mt)
     self.waiting = wait.new(self)
     replies.init(lib)
     return self
-end
-
-
--- Slots ---------------------------------------------------------------------------------------
-
-local function take_slot(self)
-    local n = self.nfree
-    local slot
-    if n > 0 then
-        slot = self.free[n]
-        self.nfree = n - 1
-        local id = self.ids[slot] + 65536
-        if id >= 4294967296 then
-            id = slot + 65536
-        end
-        self.ids[slot] = id
-    else
-        slot = self.slots
-        self.slots = slot + 1
-        self.ids[slot] = slot + 65536
-    end
-    self.pending = self.pending + 1
-    return slot
-end
-
-
-local function free_slot(self, slot)
-    self.waiters[slot] = false
-    local n = self.nfree + 1
-    self.nfree = n
-    self.free[n] = slot
-    self.pending = self.pending - 1
-end
-
-
--- Calls f(w, slot, a, b) with each waiter that waits.
-function _M:each_waiter(f, a, b)
-    local waiters = self.waiters
-    for slot = 0, self.slots - 1 do
-        local w = waiters[slot]
-        if w and w ~= ABANDONED then
-            f(w, slot, a, b)
-        end
-    end
-end
-
-
--- Calls that a coroutine waits for.
-function _M:awaited()
-    return self.pending - self.abandoned
-end
-
-
-local function send_cancel(self, slot, code)
-    return self.channel:send_text(KIND_CANCEL, self.ids[slot], NUMBER_BY_CODE[code], 0, "")
-end
-
-
--- Tells the host that nobody waits for this call any more. The slot stays taken until it answers.
-local function abandon(self, slot, code)
-    self.waiters[slot] = ABANDONED
-    self.abandoned = self.abandoned + 1
-    if not send_cancel(self, slot, code) then
-        local cancels = self.cancels
-        cancels[#cancels + 1] = { slot = slot, id = self.ids[slot], code = code }
-    end
-end
-
-
--- Sends the cancels that found no room. One whose call was answered meanwhile is dropped.
-local function flush_cancels(self)
-    local cancels = self.cancels
-    while #cancels > 0 do
-        local last = cancels[#cancels]
-        if self.ids[last.slot] == last.id and self.waiters[last.slot] == ABANDONED
-           and not send_cancel(self, last.slot, last.code)
-        then
-            return
-        end
-        cancels[#cancels] = nil
-    end
-end
-
-
-local function abandon_if_left(w, slot, self)
-    if self.waiting.abandoned(w) then
-        self.stats.abandoned = self.stats.abandoned + 1
-        if w.sent == 0 then
-            free_slot(self, slot) -- it was waiting for room, and nothing of it is in the ring
-        else
-            abandon(self, slot, "aborted")
-        end
-    end
-end
-
-
--- Cancels calls whose coroutine is gone (its client closed the connection, say).
-function _M:sweep()
-    self:each_waiter(abandon_if_left, self)
-    if #self.replies > 0 then
-        self:send_replies()
-    end
 end
 
 
@@ -241,12 +132,7 @@ function _M:on_other(kind, a, text)
     if kind == KIND_LOG then
         self.log(a, text)
     elseif kind == KIND_READY then
-        if self.state == "starting" then
-            self.state = "ready"
-            self:tell_choice()
-        else
-            self.generation = next_generation()
-        end
+        self:on_ready()
     else
         self:broken("a completion of kind " .. kind)
     end
@@ -255,42 +141,23 @@ end
 
 -- Handles what has come. Never yields.
 function _M:drain()
-    if self.released then
+    if self.released or not self.life then
         return
     end
     local count, err = self.channel:drain(self)
     if not count then
         self:broken(err)
     end
+    if self.carried then
+        self:send_carried()
+    end
     if #self.cancels > 0 then
-        flush_cancels(self)
+        self:flush_cancels()
     end
     if #self.replies > 0 then
         self:send_replies()
     end
-    if self.runtime and self.lib.rts_runtime_state(self.runtime) == STATE_FAILED
-       and not self.why
-    then
-        self:on_runtime_end()
-    end
-end
-
-
--- Answers all pending calls with this error, in place of the host.
-function _M:fail_all(code, text)
-    local waiters = self.waiters
-    for slot = 0, self.slots - 1 do
-        local w = waiters[slot]
-        if w then
-            free_slot(self, slot)
-            if w == ABANDONED then
-                self.abandoned = self.abandoned - 1
-            else
-                w.done, w.ok, w.value, w.text = true, false, code, text
-                self.waiting:wake(w)
-            end
-        end
-    end
+    self:check_life()
 end
 
 
@@ -354,23 +221,15 @@ local function define(self, w, fn, deadline)
     if not can_be_name(self, fn.name) then
         return failure("function_not_found", "the name is not UTF-8, or very long")
     end
-    while not fn.defined do
+    while not self.functions[fn.index] do
         local sent = true
-        if not module.defined then
-            if not module.index then
-                module.index = self.modules
-                self.modules = self.modules + 1
-            end
+        if not self.modules[module.index] then
             sent = ch:send_text(KIND_MODULE, 0, module.index, 0, module.name)
-            module.defined = sent
+            self.modules[module.index] = sent and module or nil
         end
         if sent then
-            if not fn.index then
-                fn.index = self.functions
-                self.functions = self.functions + 1
-            end
             sent = ch:send_text(KIND_FUNCTION, 0, fn.index, module.index, fn.name)
-            fn.defined = sent
+            self.functions[fn.index] = sent and fn or nil
         end
         if not sent then
             local ok, err, code = wait_for_room(self, w, deadline, #module.name + #fn.name)
@@ -386,10 +245,10 @@ end
 -- Makes fn known to the host, at once. A call of it then encodes its arguments before it can yield:
 -- they may be in memory that other coroutines use, too. Returns true; or nil, err, code.
 function _M:define(fn)
-    if fn.defined then
+    if self.functions[fn.index] then
         return true
     end
-    if self.why then
+    if self.why and not self:try_again() then
         return failure(self.why.code, self.why.text)
     end
     return define(self, { sync = true }, fn, self.now_ms())
@@ -399,7 +258,7 @@ end
 -- Encodes and sends one call or notification. Returns true, or nil, err, code.
 local function send(self, w, kind, id, fn, timeout_ms, n, v1, v2, v3, v4, more)
     local ch = self.channel
-    if not fn.defined then
+    if not self.functions[fn.index] then
         local ok, err, code = define(self, w, fn, self.now_ms() + timeout_ms)
         if not ok then
             return nil, err, code
@@ -415,8 +274,10 @@ local function send(self, w, kind, id, fn, timeout_ms, n, v1, v2, v3, v4, more)
     if sent == nil then
         return failure(length, fn.title .. ": " .. buffer)
     end
+    w.sending = true
     local ok, err, code = send_rest(self, w, kind, id, fn.index, timeout_ms, buffer, length,
                                     self.now_ms() + timeout_ms)
+    w.sending = false
     buffers.give(buffer, size)
     return ok, err, code
 end
@@ -483,7 +344,7 @@ end
 
 -- Calls fn and waits for its answer as the phase allows.
 function _M:call(fn, timeout_ms, ...)
-    if self.why then
+    if self.why and not self:try_again() then
         return failure(self.why.code, self.why.text)
     end
     local waiting = self.waiting
@@ -510,7 +371,7 @@ end
 
 -- Calls fn and blocks until its answer, at most timeout_ms.
 function _M:call_sync(fn, timeout_ms, ...)
-    if self.why then
+    if self.why and not self:try_again() then
         return failure(self.why.code, self.why.text)
     end
     local deadline = self.now_ms() + timeout_ms
@@ -538,7 +399,7 @@ end
 
 -- Sends without wanting an answer. Returns true, or nil, err, code.
 function _M:notify(fn, ...)
-    if self.why then
+    if self.why and not self:try_again() then
         return failure(self.why.code, self.why.text)
     end
     if self.pending >= MAX_SLOTS then

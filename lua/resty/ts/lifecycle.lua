@@ -1,15 +1,13 @@
--- The life of a client: its runtime starts, ends by itself, or is stopped; and what it says of
--- itself. These functions are methods of client.lua's clients.
+-- A client is started and stopped, and what it says of itself. Between the two: lives.lua. These
+-- functions are methods of client.lua's clients.
 --
--- Runs on the Lua side; nothing here yields. Invariant: once `why` is set no call is accepted, and
--- every call that was pending has been answered with it.
+-- Runs on the Lua side. Invariant: once `why` is set no call is accepted, and every call that was
+-- pending has been answered with it.
 
 local ffi = require "ffi"
 local buffers = require "resty.ts.buffers"
 local encode = require "resty.ts.encode"
-local errors = require "resty.ts.errors"
 local failure = require "resty.ts.failure"
-local native = require "resty.ts.native"
 local runtimes = require "resty.ts.runtimes"
 
 local ffi_new = ffi.new
@@ -19,23 +17,23 @@ local select = select
 
 local SETTINGS_BYTES = 4096
 local settings_buffer = ffi_new("uint8_t[?]", SETTINGS_BYTES)
-local CODE_BY_NUMBER = errors.by_number
-local TEXT = errors.texts
 
 local _M = {}
 
 
 -- What the host is told: src/host/main.ts, HostSettings. MessagePack.
-local function settings_of(self)
-    local options = self.options
+local function settings_of(self, generation)
+    local options, last_end = self.options, self.last_end
     encode.begin(settings_buffer, 0, SETTINGS_BYTES)
     encode.value {
         modules = options.modules or "",
         plugins = options.plugins or "",
         maxMessageBytes = options.max_message_bytes,
         spinUs = options.spin_us,
-        life = self.generation,
-        stalledAt = "",
+        life = generation,
+        -- What ends an environment while it loads is left to whoever calls it.
+        preload = not (last_end and last_end.before_ready),
+        stalledAt = last_end and last_end.stack or "",
     }
     local length, buffer, size = encode.finish()
     local settings = ffi_str(buffer or settings_buffer, length)
@@ -46,76 +44,36 @@ local function settings_of(self)
 end
 
 
--- Starts the runtime. Returns true, or nil, err, code.
-function _M:start(library_dir, host)
+-- What rts_runtime_start is given for an environment of this number.
+function _M:runtime_options(generation)
     local options = self.options
     local c_options = ffi_new("rts_runtime_options_t")
-    c_options.library_dir = library_dir
+    c_options.library_dir = self.library_dir
     c_options.libnode = options.libnode
-    c_options.host = host
-    local settings = settings_of(self)
+    c_options.host = self.host
+    local settings = settings_of(self, generation)
     c_options.settings = settings
     c_options.settings_bytes = #settings
     c_options.max_heap_mb = options.max_heap_mb
     runtimes.fill(c_options, options)
-    -- At exit nginx closes the Lua state: this ends the Node thread before static destructors run.
-    -- Set before there is one, as a signal may end plain LuaJIT at any instruction.
-    local out = ffi.gc(ffi_new("rts_runtime_t *[1]"), self.lib.rts_runtime_destroy)
-    local code = self.lib.rts_runtime_start(self.channel.c, c_options, out, native.error_args())
-    if code ~= 0 then
-        local text = native.error_text()
-        self.lib.rts_channel_destroy(self.channel.c)
-        return failure(CODE_BY_NUMBER[-code], text)
-    end
-    self.holder = out
-    self.runtime = out[0]
+    -- It holds pointers only.
+    self.c_strings = settings
+    return c_options
+end
+
+
+-- Starts the runtime. Returns true, or nil, err, code.
+function _M:start(library_dir, host)
     local lib = self.lib
+    self.library_dir, self.host = library_dir, host
     self.now_ms = function()
         return tonumber(lib.rts_now_us()) / 1000
     end
-    return self.waiting:start(options.start_timeout_ms)
-end
-
-
--- The runtime has not become ready in time.
-function _M:start_timed_out()
-    if self.state == "starting" then
-        self:refuse("failed", "start_timeout", "the runtime was not ready within "
-                                               .. self.options.start_timeout_ms .. " ms")
-        self.log(1, "the runtime was not ready within start_timeout_ms")
-        self.lib.rts_runtime_stop(self.runtime, 0)
+    local ok, err, code = self:begin_life()
+    if not ok then
+        return nil, err, code
     end
-end
-
-
--- The runtime ended by itself, or did not start.
-function _M:on_runtime_end()
-    local status = self:status()
-    local code = CODE_BY_NUMBER[status.error] or "unavailable"
-    local text = ffi_str(status.text)
-    local started = self.state == "ready"
-    self.log(1, (started and "the runtime ended: " or "the runtime did not start: ")
-                .. (TEXT[code] or code) .. ": " .. text)
-    self.state = "failed"
-    -- What was in flight failed for its own reason; what comes later finds nothing there.
-    self:fail_all(code, text)
-    if code == "exited" then
-        code = "unavailable"
-    end
-    self.why = { code = code, text = text }
-end
-
-
--- A record that cannot be: the two sides no longer agree, so nothing more is read.
-function _M:broken(what)
-    if self.why then
-        return
-    end
-    self.state = "failed"
-    self.why = { code = "protocol", text = what }
-    self.log(1, "protocol error, the runtime is stopped: " .. what)
-    self:fail_all("protocol", what)
-    self.lib.rts_runtime_stop(self.runtime, 0)
+    return self.waiting:start()
 end
 
 
@@ -123,13 +81,14 @@ end
 function _M:refuse(state, code, text)
     self.state = state
     self.why = { code = code, text = text }
-    self:fail_all(code, text)
+    self:fail_pending(code, text)
 end
 
 
+-- Of the life, or of the last one.
 function _M:status()
     local status = ffi_new("rts_runtime_status_t")
-    self.lib.rts_runtime_status(self.runtime, status)
+    self.lib.rts_runtime_status((self.life or self.dead).runtime, status)
     return status
 end
 
@@ -179,10 +138,11 @@ function _M:stop(timeout_ms)
     end
     local deadline = self.now_ms() + timeout_ms
     self.stopped = true
+    self.restart_at = nil
     self:refuse("stopped", "stopped", "ts.stop was called")
     self.channel:ring()
     local left = deadline - self.now_ms()
-    if self.lib.rts_runtime_stop(self.runtime, left > 0 and left or 0) ~= 0 then
+    if self.life and self.lib.rts_runtime_stop(self.life.runtime, left > 0 and left or 0) ~= 0 then
         return failure("timeout", "the Node thread has not ended within " .. timeout_ms .. " ms")
     end
     self.ended = true
@@ -198,7 +158,10 @@ function _M:release()
     end
     self.last_report = self:report()
     self.released = true
-    self.lib.rts_runtime_destroy(self.holder)
+    local last = self.life or self.dead
+    self.life, self.dead = nil, nil
+    self.lib.rts_runtime_destroy(last.holder)
+    self:reap()
 end
 
 

@@ -24,16 +24,19 @@ local ngx_log = ngx.log
 local ngx_ERR = ngx.ERR
 
 local SWEEP_SECONDS = 0.2
+-- While a call is past its deadline and the host has not said that it knows.
+local WATCH_SECONDS = 0.05
 -- How long the worker may spin for one answer, in µs.
 local SPIN_US = 10
 -- A timer's pool is freed when it ends only: after so many wake-ups the waiter starts anew.
 local WAKEUPS_A_TIMER = 100000
+local BUSY_TURNS = 64
 -- 20 days. Nothing comes of the timeout, but cosockets must have one.
 local FOREVER_MS = 1728000000
 
 local newest -- the one that on_worker_exit is for
 local exit_tasks = {}
-local waiter_main, sweep, on_worker_exit, on_start_deadline
+local waiter_main, sweep, on_worker_exit, on_start_deadline, on_restart
 
 local YIELDABLE = {
     rewrite = true, access = true, content = true, timer = true, server_rewrite = true,
@@ -51,6 +54,7 @@ function nginx.new(client)
         client = client,
         free = {},
         nfree = 0,
+        connecting = false, -- whether the doorbell's connection is being made
         running = false,    -- whether waiter_main is scheduled or runs
         sweeping = false,
         wakeups_a_timer = WAKEUPS_A_TIMER,
@@ -63,9 +67,8 @@ end
 
 
 -- Returns at once; the client learns later how it went.
-function nginx:start(timeout_ms)
+function nginx:start()
     self:ensure_running()
-    ngx_timer_at(timeout_ms / 1000, on_start_deadline, self)
     if not newest then
         ngx_timer_at(FOREVER_MS / 1000, on_worker_exit)
     end
@@ -74,9 +77,29 @@ function nginx:start(timeout_ms)
 end
 
 
-function on_start_deadline(premature, self)
+-- Has the client look whether this life has become ready, after timeout_ms.
+function nginx:watch_start(timeout_ms, life)
+    ngx_timer_at(timeout_ms / 1000, on_start_deadline, self, life)
+    self:sweep_later()
+end
+
+
+function on_start_deadline(premature, self, life)
     if not premature then
-        self.client:start_timed_out()
+        self.client:start_timed_out(life)
+    end
+end
+
+
+-- Has the client start its next life, after delay_ms.
+function nginx:restart_later(delay_ms)
+    ngx_timer_at(delay_ms / 1000, on_restart, self)
+end
+
+
+function on_restart(premature, self)
+    if not premature then
+        self.client:try_again()
     end
 end
 
@@ -150,16 +173,16 @@ end
 
 local function kicker_main(self)
     local channel = self.client.channel
-    local lib, c = channel.lib, channel.c
+    local lib = channel.lib
     local kicker = ngx_semaphore.new(0)
     self.kicker = kicker
     while true do
         if kicker:wait(FOREVER_MS / 1000) then
             self.kick_posted = false
             -- With answers to be read there is another turn at once: it kicks for both.
-            self.kick_next = lib.rts_cq_tail(c) ~= channel.cq_head
+            self.kick_next = lib.rts_cq_tail(channel.c) ~= channel.cq_head
             if not self.kick_next then
-                lib.rts_sq_kick(c)
+                lib.rts_sq_kick(channel.c)
             end
         end
     end
@@ -169,7 +192,8 @@ end
 -- Has the client sweep before long.
 function nginx:sweep_later()
     if not self.sweeping then
-        self.sweeping = ngx_timer_at(SWEEP_SECONDS, sweep, self) and true or false
+        local seconds = self.client.abandoned > 0 and WATCH_SECONDS or SWEEP_SECONDS
+        self.sweeping = ngx_timer_at(seconds, sweep, self) and true or false
     end
 end
 
@@ -281,24 +305,27 @@ end
 -- Connects a cosocket to the doorbell. Returns it, or nil, err.
 local function connect_bell(self)
     local channel = self.client.channel
-    local lib = channel.lib
+    local lib, c = channel.lib, channel.c
     local size = 108
     local path = ffi_new("char[?]", size)
     local length = ffi_new("size_t[1]", size)
-    if lib.rts_bell_listen(channel.c, self.client.runtime_dir, path, length,
-                           native.error_args()) ~= 0
-    then
+    if lib.rts_bell_listen(c, self.client.runtime_dir, path, length, native.error_args()) ~= 0 then
         return nil, native.error_text()
     end
     local sock = ngx.socket.tcp()
     sock:settimeouts(1000, 1000, FOREVER_MS)
+    self.connecting = true -- so that c lives
     local ok, err = sock:connect("unix:" .. ffi_str(path, tonumber(length[0])))
+    self.connecting = false
     if not ok then
-        lib.rts_bell_unlisten(channel.c)
+        lib.rts_bell_unlisten(c)
         return nil, err
     end
-    if lib.rts_bell_accept(channel.c, native.error_args()) ~= 0 then
+    if lib.rts_bell_accept(c, native.error_args()) ~= 0 then
         return nil, native.error_text()
+    end
+    if channel.c ~= c then -- another life has begun meanwhile
+        lib.rts_bell_move(c, channel.c)
     end
     return sock
 end
@@ -317,8 +344,8 @@ end
 local function waiter_loop(self, sock)
     local client = self.client
     local channel = client.channel
-    local lib, c = channel.lib, channel.c
-    local sweeper, armed = false, false
+    local lib = channel.lib
+    local sweeper, armed, busy = false, false, 0
     for _ = 1, self.wakeups_a_timer do
         client:drain()
         if self.kick_next then
@@ -337,8 +364,15 @@ local function waiter_loop(self, sock)
                 ngx_spawn(exit_sweeper, self)
             end
         end
-        armed = lib.rts_cq_arm(c, channel.cq_head) ~= 0
-        if armed then
+        armed = lib.rts_cq_arm(channel.c, channel.cq_head) ~= 0
+        if not armed then
+            -- A host that never stops answering must not keep nginx from all else.
+            busy = busy + 1
+            if busy % BUSY_TURNS == 0 then
+                ngx_sleep(0)
+            end
+        else
+            busy = 0
             local _, err = sock:receiveany(64)
             if err and err ~= "timeout" then
                 return true, err
@@ -347,7 +381,7 @@ local function waiter_loop(self, sock)
         end
     end
     -- The doorbell must not ring while it changes. When it did already, its byte is on the way.
-    if armed and lib.rts_cq_disarm(c) == 0 then
+    if armed and lib.rts_cq_disarm(channel.c) == 0 then
         sock:receiveany(64)
     end
     return true
@@ -362,7 +396,7 @@ function waiter_main(premature, self)
     local sock, err = connect_bell(self)
     if not sock then
         self.running = false
-        self.client:fail_all("unavailable", "the doorbell does not connect: " .. err)
+        self.client:fail_pending("unavailable", "the doorbell does not connect: " .. err)
         return
     end
     local kicker = ngx_spawn(kicker_main, self)
@@ -390,7 +424,7 @@ function sweep(premature, self)
         return
     end
     self.client:sweep()
-    if self.client:awaited() > 0 then
+    if self.client:unsettled() then
         self:sweep_later()
     end
 end

@@ -19,6 +19,8 @@ plain.__index = plain
 function plain.new(client)
     return setmetatable({
         client = client,
+        starting = nil,         -- a life that is to be ready by start_deadline
+        start_deadline = 0,
         free = {},
         nfree = 0,
         room = {},              -- waiters for room
@@ -42,15 +44,26 @@ local function stop_before_exit(client)
 end
 
 
+-- Has the client look whether this life has become ready, after timeout_ms.
+function plain:watch_start(timeout_ms, life)
+    self.start_deadline = self.client.now_ms() + timeout_ms
+    self.starting = life
+end
+
+
+-- The next call finds that it is time.
+function plain.restart_later()
+end
+
+
 -- Waits until the runtime is ready. Returns true; or nil, err, code.
-function plain:start(timeout_ms)
+function plain:start()
     local client = self.client
     stop_before_exit(client)
-    local deadline = client.now_ms() + timeout_ms
     while client.state == "starting" do
-        local left = deadline - client.now_ms()
+        local left = self.start_deadline - client.now_ms()
         if left <= 0 then
-            client:start_timed_out()
+            client:start_timed_out(self.starting)
         else
             client.channel.lib.rts_cq_wait(client.channel.c, client.channel.cq_head, 0,
                                            (left < 5 and left or 5) * 1000)
@@ -180,7 +193,17 @@ local function sleep(self, left)
         return
     end
     -- In slices: the runtime's end does not move the cursor.
-    lib.rts_cq_wait(c, channel.cq_head, client.spin_us, (left < 100 and left or 100) * 1000)
+    lib.rts_cq_wait(c, channel.cq_head, client.spin_us, (left < 50 and left or 50) * 1000)
+    if client.abandoned > 0 then
+        client:watch()
+    end
+    if #client.graves > 0 then
+        client:reap()
+    end
+    if self.starting and client.now_ms() >= self.start_deadline then
+        client:start_timed_out(self.starting)
+        self.starting = nil
+    end
 end
 
 

@@ -189,21 +189,24 @@ describe("messages larger than the ring", () => {
     }));
 
   test("a caller that waits for room past its deadline gets timeout, and the ring stays in order", () =>
-    withNginx({ ts: { ring_bytes: 65536, timeout_ms: 200 }, locations }, async (nginx) => {
-      const spinning = await holdThread(nginx, 1200);
-      const late = await Promise.all(
-        Array.from({ length: 16 }, () =>
-          nginx.json<Answer>("/length", { method: "POST", body: randomBytes(300_000) }),
-        ),
-      );
-      for (const answer of late) assert.equal(answer.code, "timeout", JSON.stringify(answer));
-      assert.equal((await spinning.answer).code, "timeout");
-      await until("calls are answered again", async () => {
-        return (await nginx.json<Answer>("/add")).value === 3;
-      });
-      await untilIdle(nginx);
-      for (let i = 0; i < 20; i++) await echo(nginx, randomBytes(50_000));
-    }));
+    withNginx(
+      { ts: { ring_bytes: 65536, timeout_ms: 200, stall_ms: 10_000 }, locations },
+      async (nginx) => {
+        const spinning = await holdThread(nginx, 1200);
+        const late = await Promise.all(
+          Array.from({ length: 16 }, () =>
+            nginx.json<Answer>("/length", { method: "POST", body: randomBytes(300_000) }),
+          ),
+        );
+        for (const answer of late) assert.equal(answer.code, "timeout", JSON.stringify(answer));
+        assert.equal((await spinning.answer).code, "timeout");
+        await until("calls are answered again", async () => {
+          return (await nginx.json<Answer>("/add")).value === 3;
+        });
+        await untilIdle(nginx);
+        for (let i = 0; i < 20; i++) await echo(nginx, randomBytes(50_000));
+      },
+    ));
 
   test("a client that leaves while its large message is under way harms no other", () =>
     withNginx(

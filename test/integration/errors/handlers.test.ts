@@ -10,7 +10,7 @@ const fault = content(`
   local arg = ngx.var.arg_arg
   t.reply(ts.import("faults.ts")[ngx.var.arg_fn](tonumber(arg) or arg))`);
 const add = content(`t.reply(ts.import("calc.ts").add(1, 2))`);
-const seen = content(`t.reply(ts.import("wait.ts").seen())`);
+const seen = content(`t.reply(ts.import("wait.ts", { timeout_ms = 10000 }).seen())`);
 
 interface Seen {
   started: number;
@@ -140,7 +140,8 @@ describe("a deadline", () => {
         },
       },
       async (nginx) => {
-        await untilState(nginx, "ready");
+        // Not one of the calls is to be over before its module is there.
+        await until("the module is loaded", async () => (await seenBy(nginx)).aborted === 0);
         const answers = await Promise.all(
           Array.from({ length: 20 }, (_, i) =>
             nginx.json<Answer>(i % 2 === 0 ? "/never" : "/abort"),
@@ -193,7 +194,7 @@ describe("a deadline", () => {
   test("a handler that holds the thread makes others time out, and all is well when it lets go", () =>
     withNginx(
       {
-        ts: { timeout_ms: 100 },
+        ts: { timeout_ms: 100, stall_ms: 10_000 },
         locations: {
           "/spin": content(`t.reply(ts.import("wait.ts").spin(1000))`),
           "/add": add,

@@ -105,7 +105,9 @@ describe("a start that fails", () => {
             assert.match(answer.code ?? "", code, answer.err);
             assert.match(answer.err ?? "", says);
           }
-          if (start.value === true) await untilState(nginx, "failed");
+          if (start.value === true) {
+            await untilState(nginx, code === ENDED ? "backing_off" : "failed");
+          }
           await nginx.waitForLog(says);
           const after = await nginx.json<Answer>("/add");
           assert.equal(after.value, undefined);

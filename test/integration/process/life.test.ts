@@ -42,7 +42,7 @@ async function hostOf(nginx: Nginx): Promise<number> {
   return ((await statsOf(nginx)) as ProcessStats).process_id ?? assert.fail("there is no host");
 }
 
-const ENDED = /the runtime ended|TypeError: so it is|exited/;
+const ENDED = /the (runtime|environment) ended|TypeError: so it is|exited/;
 const ended: NginxOptions = { ...options, allowLog: [ENDED] };
 
 describe("a host process", () => {
@@ -140,7 +140,10 @@ describe("a host process ends", () => {
     withNginx(ended, async (nginx) => {
       const host = await hostOf(nginx);
       const asked = nginx.json<Answer>("/sleep");
-      await until("the call is in flight", async () => (await statsOf(nginx)).pending === 1);
+      await until("the call is in flight", async () => {
+        const { pending, submission_bytes } = await statsOf(nginx);
+        return pending === 1 && submission_bytes === 0;
+      });
       process.kill(host, "SIGKILL");
       const answer = await asked;
       assert.equal(answer.code, "exited");

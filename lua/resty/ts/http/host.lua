@@ -33,7 +33,7 @@ end
 
 -- Calls fn, blocking when `sync`. Returns its result; or nil, err, code.
 function _M.call(client, fn, sync, timeout_ms, ...)
-    if not LAST.defined then
+    if not client.functions[LAST.index] then
         local ok, err, code = define(client)
         if not ok then
             return nil, err, code
@@ -48,7 +48,7 @@ end
 
 -- Sends without wanting an answer. Returns true when it is queued.
 function _M.notify(client, fn, ...)
-    if not LAST.defined and not define(client) then
+    if not client.functions[LAST.index] and not define(client) then
         return false
     end
     return client:notify(fn, ...) == true

@@ -1,0 +1,426 @@
+-- The lives of a client: when its environment ends by itself, another one is started, with a
+-- channel of its own.
+--
+-- Runs on the Lua side; nothing here yields. Invariants: calls that the host had begun fail with
+-- the reason, those that were only queued go on in the next life; an environment that keeps ending
+-- soon is started less and less often, and meanwhile calls fail at once with `unavailable`; a life
+-- is freed only when its thread has ended, however long that takes.
+
+local bit = require "bit"
+local buffers = require "resty.ts.buffers"
+local carry = require "resty.ts.carry"
+local encode = require "resty.ts.encode"
+local errors = require "resty.ts.errors"
+local failure = require "resty.ts.failure"
+local ffi = require "ffi"
+local native = require "resty.ts.native"
+local slots = require "resty.ts.slots"
+local wire = require "resty.ts.wire"
+
+local ffi_new = ffi.new
+local ffi_str = ffi.string
+local band = bit.band
+local tonumber = tonumber
+local math_min = math.min
+
+local ABANDONED = slots.ABANDONED
+local CODE_BY_NUMBER = errors.by_number
+local TEXT = errors.texts
+local KIND_CALL = wire.KIND_CALL
+local KIND_NOTIFY = wire.KIND_NOTIFY
+local KIND_MODULE = wire.KIND_MODULE
+local KIND_FUNCTION = wire.KIND_FUNCTION
+local STATE_FAILED = 3
+local STALLED, PROTOCOL, START_TIMEOUT
+for number, code in pairs(CODE_BY_NUMBER) do
+    if code == "stalled" then
+        STALLED = number
+    elseif code == "protocol" then
+        PROTOCOL = number
+    elseif code == "start_timeout" then
+        START_TIMEOUT = number
+    end
+end
+
+-- A life shorter than this, in ms, is one of a crash loop.
+local STEADY_MS = 1000
+local LEAST_DELAY_MS, MOST_DELAY_MS = 100, 10000
+-- How long an environment that is ended may take before another one is started beside it.
+local PATIENCE_MS = 250
+local STACK_BYTES = 4194304
+local SCRATCH_BYTES = 4096
+-- Another start would end the same way.
+local FINAL = { no_libnode = true, wrong_abi = true, no_host = true, bad_option = true }
+
+local scratch = ffi_new("uint8_t[?]", SCRATCH_BYTES)
+
+-- Of all clients: no two environments of a process have the same number.
+local generations = 0
+
+local _M = {}
+
+
+local function next_generation()
+    generations = generations + 1
+    return generations
+end
+
+
+-- Starting --------------------------------------------------------------------------------------
+
+-- A message for carry.send: a notification of fn with two arguments.
+local function notification(fn, a, b)
+    encode.begin(scratch, 0, SCRATCH_BYTES)
+    if encode.arguments(2, a, b) then
+        encode.drop()
+        return nil -- it was sent once, and so can be carried
+    end
+    local length, buffer, size = encode.finish()
+    if not buffer then
+        buffer, size = buffers.take(length)
+        ffi.copy(buffer, scratch, length)
+    end
+    return { kind = KIND_NOTIFY, id = 0, a = fn.index, b = 0, buffer = buffer, size = size,
+             length = length }
+end
+
+
+local function definition(kind, index, b, name)
+    local buffer, size = buffers.take(#name)
+    ffi.copy(buffer, name, #name)
+    return { kind = kind, id = 0, a = index, b = b, buffer = buffer, size = size, length = #name }
+end
+
+
+-- What a new environment must know before it is sent what the one before left.
+local function definitions(self)
+    local messages = {}
+    for index, module in pairs(self.modules) do
+        messages[#messages + 1] = definition(KIND_MODULE, index, 0, module.name)
+    end
+    for index, fn in pairs(self.functions) do
+        messages[#messages + 1] = definition(KIND_FUNCTION, index, fn.module.index, fn.name)
+    end
+    local replay = self.replay
+    if replay then
+        replay(self, function(fn, a, b)
+            messages[#messages + 1] = notification(fn, a, b)
+        end)
+    end
+    return messages
+end
+
+
+-- Sends what was carried over, as far as there is room; until then nobody else may.
+function _M:send_carried()
+    local ch = self.channel
+    ch.capacity = ch.bytes
+    if carry.send(ch, self.carried) then
+        self.carried = nil
+    else
+        ch.capacity = 0
+        self.waiting:sweep_later()
+    end
+    self.lib.rts_sq_kick(ch.c)
+end
+
+
+-- Starts an environment. messages: what the one before had not begun, or nil.
+-- Returns true; or nil, err, code, and then nothing has changed.
+function _M:begin_life(messages)
+    local ch, lib = self.channel, self.lib
+    local c, err, number = ch:create()
+    if not c then
+        return failure(CODE_BY_NUMBER[number], err)
+    end
+    local generation = next_generation()
+    -- At exit nginx closes the Lua state: this ends the Node thread before static destructors run.
+    -- Set before there is one, as a signal may end plain LuaJIT at any instruction.
+    local holder = ffi.gc(ffi_new("rts_runtime_t *[1]"), lib.rts_runtime_destroy)
+    local code = lib.rts_runtime_start(c, self:runtime_options(generation), holder,
+                                       native.error_args())
+    if code ~= 0 then
+        err = native.error_text()
+        lib.rts_channel_destroy(c)
+        return failure(CODE_BY_NUMBER[-code], err)
+    end
+    local before = ch.c
+    ch:open(c)
+    if before then
+        lib.rts_bell_move(before, c)
+        -- Whoever waits for the doorbell has it armed in the old mapping.
+        lib.rts_bell_ring(c)
+        self.graves[#self.graves + 1] = self.dead
+        self.dead = nil
+    end
+    self.life = { holder = holder, runtime = holder[0], generation = generation, ready = false,
+                  ready_at = 0, ending = nil, begun = nil, since = 0 }
+    self.stats.lives = self.stats.lives + 1
+    self.generation = generation
+    self.why, self.restart_at = nil, nil
+    if before then
+        local carried = definitions(self)
+        for _, message in ipairs(messages or {}) do
+            carried[#carried + 1] = message
+        end
+        self.carried = carried
+        self:send_carried()
+    end
+    self.waiting:watch_start(self.options.start_timeout_ms, self.life)
+    return true
+end
+
+
+-- The host is ready, or what it was told is out of date.
+function _M:on_ready()
+    local life = self.life
+    if not life then
+        return
+    end
+    if life.ready then
+        self.generation = next_generation()
+    else
+        life.ready, life.ready_at = true, self.now_ms()
+        self.state = "ready"
+        self:tell_choice()
+    end
+end
+
+
+-- The environment has not become ready in time.
+function _M:start_timed_out(life)
+    if self.life ~= life or life.ready then
+        return
+    end
+    local text = "the runtime was not ready within " .. self.options.start_timeout_ms .. " ms"
+    if self.state == "starting" then
+        self:refuse("failed", "start_timeout", text)
+        self.log(1, "the runtime was not ready within start_timeout_ms")
+        self.lib.rts_runtime_stop(life.runtime, 0)
+    else
+        self.lib.rts_runtime_fail(life.runtime, START_TIMEOUT)
+        self.fault = { code = "start_timeout", text = text }
+        self:check_life()
+    end
+end
+
+
+-- Ending ----------------------------------------------------------------------------------------
+
+-- Where JavaScript was when it was ended; nil when that is not known.
+local function stack_of(self, life)
+    local buffer, size = buffers.take(STACK_BYTES)
+    local length = tonumber(self.lib.rts_runtime_stack(life.runtime, buffer, size))
+    local stack = length > 0 and length <= size and ffi_str(buffer, length) or nil
+    buffers.give(buffer, size)
+    return stack
+end
+
+
+-- Of what the old ring holds, what is to go on: not what nobody waits for, nor replies to what the
+-- old environment asked. Returns the messages and their slots.
+local function left_over(self)
+    local keep, messages = {}, {}
+    for _, message in ipairs(carry.collect(self.channel)) do
+        local slot = band(message.id, 0xffff)
+        local wanted = message.a ~= self.reply.index
+        if message.kind == KIND_CALL then
+            local w = self.waiters[slot]
+            wanted = w and w ~= ABANDONED and self.ids[slot] == message.id
+            keep[slot] = wanted or nil
+        end
+        if wanted then
+            messages[#messages + 1] = message
+        else
+            buffers.give(message.buffer, message.size)
+        end
+    end
+    return messages, keep
+end
+
+
+-- Calls fail at once for a while.
+local function back_off(self, delay_ms, text, messages)
+    for _, message in ipairs(messages or {}) do
+        buffers.give(message.buffer, message.size)
+    end
+    text = text .. "; the next start is in " .. delay_ms .. " ms"
+    self.restart_at = self.now_ms() + delay_ms
+    self:refuse("backing_off", "unavailable", text)
+    self.log(1, "crash loop: " .. text)
+    self.waiting:restart_later(delay_ms)
+end
+
+
+-- How long to wait before the next start, in ms.
+local function delay_after(self, life)
+    local steady = life and life.ready and self.now_ms() - life.ready_at >= STEADY_MS
+    self.short_lives = steady and 0 or self.short_lives + 1
+    if self.short_lives <= 1 then
+        return 0
+    end
+    return math_min(MOST_DELAY_MS, LEAST_DELAY_MS * 2 ^ (self.short_lives - 2))
+end
+
+
+-- Starts the next life, now or later.
+local function go_on(self, life, text, messages)
+    local delay_ms = delay_after(self, life)
+    if delay_ms == 0 then
+        self.state = self.state == "starting" and "starting" or "restarting"
+        local ok, err = self:begin_life(messages)
+        if ok then
+            return
+        end
+        text = err
+        delay_ms = delay_after(self, nil)
+        if delay_ms == 0 then
+            delay_ms = LEAST_DELAY_MS
+        end
+    end
+    back_off(self, delay_ms, text, messages)
+end
+
+
+local function end_life(self, code, text)
+    local life = self.life
+    self.life, self.fault = nil, nil
+    self.dead = life
+    local stack = stack_of(self, life)
+    local messages, keep = left_over(self)
+    self.cancels, self.replies, self.carried = {}, {}, nil
+    local failed = self:fail_pending(code, text, keep)
+    self.last_end = { code = code, text = text, stack = stack, before_ready = not life.ready }
+    if self.stats[code] then
+        self.stats[code] = self.stats[code] + 1
+    end
+    self.stats.carried_over = self.stats.carried_over + #messages
+    local started = life.ready or self.state ~= "starting"
+    self.log(1, (started and "the environment ended: " or "the runtime did not start: ")
+                .. (TEXT[code] or code) .. ": " .. text
+                .. (started and "; " .. failed .. " calls in flight failed, " .. #messages
+                                .. " queued messages go on" or ""))
+    if FINAL[code] then
+        self:refuse("failed", code, text)
+        return
+    end
+    go_on(self, life, (TEXT[code] or code) .. ": " .. text, messages)
+end
+
+
+-- Sees whether the environment has ended, or is to end.
+function _M:check_life()
+    local life = self.life
+    if not life or self.stopped then
+        return
+    end
+    local fault = self.fault
+    if fault then
+        end_life(self, fault.code, fault.text)
+    elseif self.lib.rts_runtime_state(life.runtime) == STATE_FAILED then
+        -- What it had answered before it ended.
+        self.channel:drain(self)
+        local status = self:status()
+        local code = CODE_BY_NUMBER[status.error] or "unavailable"
+        local text = life.text or ffi_str(status.text)
+        if text == "" and code == "out_of_memory" then
+            local limit = self.options.max_heap_mb
+            text = "the heap has reached " .. (limit > 0 and "max_heap_mb, " .. limit
+                                               or "V8's limit")
+        end
+        end_life(self, code, text)
+    end
+end
+
+
+-- A record that cannot be: the two sides no longer agree, so nothing more is read.
+function _M:broken(what)
+    if not self.fault and self.life then
+        self.fault = { code = "protocol", text = what }
+        self.lib.rts_runtime_fail(self.life.runtime, PROTOCOL)
+    end
+end
+
+
+-- Starts the next life when it is time. Returns whether calls are accepted.
+function _M:try_again()
+    if self.restart_at and not self.stopped and self.now_ms() >= self.restart_at then
+        self.restart_at = nil
+        self.state = "restarting"
+        local ok, err = self:begin_life()
+        if not ok then
+            back_off(self, delay_after(self, nil), err)
+        end
+    end
+    return not self.why
+end
+
+
+-- Watching --------------------------------------------------------------------------------------
+
+-- The watchdog: a call is past its deadline, and the host, which was told so, has read nothing for
+-- stall_ms. To be called now and then while calls are pending.
+function _M:watch()
+    local life = self.life
+    if not life or not life.ready then
+        return
+    end
+    local now = self.now_ms()
+    if life.ending then
+        if now >= life.ending then
+            -- It does not end: native code, or stopped. Its thread is left to itself.
+            self.fault = { code = "stalled", text = life.text }
+            self:check_life()
+        end
+        return
+    end
+    local begun = self.lib.rts_sq_begun(self.channel.c)
+    if self.abandoned == 0 or begun == self.channel.sq_tail then
+        life.begun = nil
+    elseif begun ~= life.begun then
+        life.begun, life.since = begun, now
+    elseif now - life.since >= self.options.stall_ms then
+        life.text = "a handler has not come back to the event loop for more than "
+                    .. self.options.stall_ms .. " ms past the deadline of a call"
+        life.ending = now + PATIENCE_MS
+        self.lib.rts_runtime_fail(life.runtime, STALLED)
+    end
+end
+
+
+-- What is to be done now and then, while anything is pending.
+function _M:sweep()
+    if self.released then
+        self:reap()
+        return
+    end
+    self:abandon_left()
+    if #self.replies > 0 then
+        self:send_replies()
+    end
+    if self.life then
+        self:watch()
+        self:drain()
+    end
+    self:reap()
+end
+
+
+-- Frees the lives whose threads have ended.
+function _M:reap()
+    local graves = self.graves
+    for i = #graves, 1, -1 do
+        if not self.waiting.connecting and self.lib.rts_runtime_reap(graves[i].holder) == 1 then
+            table.remove(graves, i)
+        end
+    end
+end
+
+
+-- Whether `sweep` has anything to wait for.
+function _M:unsettled()
+    return self.pending > 0 or #self.graves > 0 or self.carried ~= nil
+end
+
+
+return _M
