@@ -9,6 +9,7 @@
 
 local client = require "resty.ts.client"
 local native = require "resty.ts.native"
+local reload = require "resty.ts.reload"
 local runtimes = require "resty.ts.runtimes"
 local values = require "resty.ts.values"
 local wait = require "resty.ts.wait"
@@ -51,6 +52,8 @@ local OPTIONS = {
     max_message_bytes = { "number", 64 * MiB, 4096, 1024 * MiB },
     max_heap_mb = { "number", 0, 0, 1048576 },
     stall_ms = { "number", 1000, 10, 3600000 },
+    watch = { "boolean", false },
+    reload_file = { "string" },
     spin_us = { "number", 80, 0, 10000 },
     first_cursor = { "number", 0, 0, 4294967295 }, -- for tests
 }
@@ -89,7 +92,7 @@ local function check_options(given)
         return failure("bad_option", "modules, the folder of the TypeScript modules, is missing; "
                                      .. "or plugins, that of the HTTP plugins")
     end
-    for _, name in ipairs { "modules", "plugins" } do
+    for _, name in ipairs { "modules", "plugins", "reload_file" } do
         if options[name] and options[name]:byte() ~= 47 then -- "/"
             return failure("bad_option", name .. " is an absolute path, not " .. options[name])
         end
@@ -152,6 +155,7 @@ function _M.start(options)
         return failure("unavailable", path)
     end
     local started = client.new(lib, checked, new_log())
+    started.reload = _M.internal.entry("resty-ts:host", "reload")
     started.reply = _M.internal.entry("resty-ts:http", "reply")
     local ok
     ok, err, code = started:start(native.dir, checked.host or native.find_host())
@@ -313,6 +317,19 @@ function _M.notify(fn, ...)
         return not_started()
     end
     return current:notify(known.entry, ...)
+end
+
+
+-- Loads what has changed of the modules and plugins that are in use, checks and sets it up, and
+-- puts it in the place of what was there, without a call that fails or waits. What is broken is
+-- refused: the error log has its error, and the version before goes on. Yields.
+-- Returns { reloaded = { name, … }, refused = { name = text, … }, unchanged = count }; or
+-- nil, err, code.
+function _M.reload()
+    if not current then
+        return not_started()
+    end
+    return reload.run(current)
 end
 
 

@@ -17,6 +17,7 @@ import { Kind } from "./wire.js";
 
 /** An imported function: its target once the module is loaded, or why there is none. */
 export interface HandlerFunction {
+  readonly name: string;
   readonly title: string;
   readonly log: Log;
   readonly ready: Promise<void>;
@@ -41,9 +42,20 @@ export const CODEC = Symbol("codec");
 
 const VALUES: Codec = { decode: decodeArguments, encode };
 
+/** A module by one of its names. */
 interface Module {
   readonly name: string;
-  readonly loaded: Promise<Namespace>;
+  loaded: Promise<Namespace>;
+  readonly handlers: HandlerFunction[];
+}
+
+/** What a reload sees of it. */
+export interface ImportedModule {
+  readonly name: string;
+  /** @throws {RestyTsError} "function_not_found": a function that works now would not be there. */
+  check(namespace: Namespace): void;
+  /** Calls that begin from now on are this one's. */
+  use(namespace: Namespace): void;
 }
 
 /** A message of which not all chunks are here yet. */
@@ -78,6 +90,20 @@ function isThenable(value: unknown): value is PromiseLike<unknown> {
   );
 }
 
+/** Has the handler call what the namespace exports by its name, or fail with why it cannot. */
+function aim(handler: HandlerFunction, module: string, namespace: Namespace): void {
+  try {
+    const target = findFunction(namespace, handler.name);
+    if (handler.builtIn && CODEC in target) handler.codec = target[CODEC] as Codec;
+    handler.target = target;
+    handler.failure = undefined;
+  } catch (error) {
+    const { code, message } = error as RestyTsError;
+    handler.target = undefined;
+    handler.failure = new RestyTsError(code, `${module}: ${message}`);
+  }
+}
+
 export class Dispatcher {
   readonly #channel: Channel;
   readonly #loader: ModuleLoader;
@@ -109,6 +135,24 @@ export class Dispatcher {
   drain(): number {
     this.#now = Date.now();
     return this.#channel.drain(this.#handle);
+  }
+
+  /** The modules with a file that Lua has named. */
+  get modules(): ImportedModule[] {
+    return this.#modules
+      .filter((module) => module !== undefined && !this.#loader.isBuiltIn(module.name))
+      .map((module) => ({
+        name: module!.name,
+        check: (namespace) => {
+          for (const { name, target } of module!.handlers) {
+            if (target !== undefined) findFunction(namespace, name);
+          }
+        },
+        use: (namespace) => {
+          module!.loaded = Promise.resolve(namespace);
+          for (const handler of module!.handlers) aim(handler, module!.name, namespace);
+        },
+      }));
   }
 
   #take(record: RecordHeader): void {
@@ -207,7 +251,7 @@ export class Dispatcher {
         error instanceof RestyTsError && error.cause !== undefined ? error.cause : error;
       this.#logger.write("error", `module ${name}: ${messageOf(error)}\n${stackOf(cause)}`);
     });
-    this.#modules[index] = { name, loaded };
+    this.#modules[index] = { name, loaded, handlers: [] };
   }
 
   #defineFunction(index: number, moduleIndex: number, name: string): void {
@@ -215,6 +259,7 @@ export class Dispatcher {
     if (module === undefined) throw new ProtocolError(`module ${moduleIndex} was never defined`);
     const title = `${module.name} ${name}`;
     const handler: HandlerFunction = {
+      name,
       title,
       log: this.#logger.child(`[${title}] `),
       builtIn: this.#loader.isBuiltIn(module.name),
@@ -223,20 +268,15 @@ export class Dispatcher {
       failure: undefined,
       ready: module.loaded.then(
         (namespace) => {
-          try {
-            const target = findFunction(namespace, name);
-            if (handler.builtIn && CODEC in target) handler.codec = target[CODEC] as Codec;
-            handler.target = target;
-          } catch (error) {
-            const { code, message } = error as RestyTsError;
-            handler.failure = new RestyTsError(code, `${module.name}: ${message}`);
-          }
+          // Unless a reload has given it a newer one.
+          if (handler.target === undefined) aim(handler, module.name, namespace);
         },
         (error: unknown) => {
-          handler.failure = error as RestyTsError;
+          if (handler.target === undefined) handler.failure = error as RestyTsError;
         },
       ),
     };
+    module.handlers.push(handler);
     this.#functions[index] = handler;
   }
 

@@ -12,26 +12,24 @@ import type { Call } from "./call.js";
 import { decodeArguments } from "./codec.js";
 import { CODEC } from "./dispatcher.js";
 import { decodeRun, encodeChanges } from "./http-codec.js";
-import type { Channel } from "./channel.js";
 import { stackOf } from "./describe.js";
 import type { Logger } from "./log.js";
 import type { Namespace } from "./modules.js";
 import type { PluginLoader } from "./plugins.js";
-import { Questions } from "./questions.js";
+import type { Questions } from "./questions.js";
 
 export const HTTP_MODULE = "resty-ts:http";
 
 type Params<K extends keyof Engine> = Engine[K] extends (...args: infer A) => unknown ? A : never;
 
 /** @param life the environment's number. */
-export function httpModule(
+export function newEngine(
   plugins: PluginLoader,
   logger: Logger,
-  channel: Channel,
+  questions: Questions,
   life: number,
-): Namespace {
-  const questions = new Questions(channel);
-  const engine = new Engine({
+): Engine {
+  return new Engine({
     loadPlugin: (name) => plugins.load(name),
     logFor: (plugin) => logger.child(`[${plugin}] `),
     report(title, error) {
@@ -42,6 +40,9 @@ export function httpModule(
     stackOf,
     firstId: life * 0x1_0000_0000,
   });
+}
+
+export function httpModule(engine: Engine, questions: Questions): Namespace {
   const run = function (
     this: Call,
     head: string,
@@ -60,7 +61,8 @@ export function httpModule(
     configure: (
       token: number,
       members: readonly Member[],
-    ): Promise<Record<string, PhaseDescription>> => engine.configure(token, members),
+      replaces?: number | null,
+    ): Promise<Record<string, PhaseDescription>> => engine.configure(token, members, replaces),
     pull(this: Call, id: number): Promise<Uint8Array | null> {
       return engine.pull(id, this);
     },

@@ -7,15 +7,18 @@
  */
 import { Channel, type NativeChannel } from "./channel.js";
 import { decode } from "./codec.js";
-import { stackOf } from "./describe.js";
+import { messageOf, stackOf } from "./describe.js";
 import { Dispatcher, type DispatcherOptions } from "./dispatcher.js";
 import { Logger } from "./log.js";
-import { HTTP_MODULE, httpModule } from "./http.js";
+import { HTTP_MODULE, httpModule, newEngine } from "./http.js";
 import { ModuleLoader } from "./modules.js";
 import { provideSdk } from "./sdk-module.js";
 import { completePlatform } from "./platform.js";
 import { PluginLoader } from "./plugins.js";
+import { Questions } from "./questions.js";
+import { HOST_MODULE, Reloader } from "./reload.js";
 import { describeStall } from "./stalled.js";
+import { watchFile, watchFolders } from "./watch.js";
 import { Kind } from "./wire.js";
 
 /** How long the first call may wait for plugins to be loaded. */
@@ -39,6 +42,10 @@ export interface HostSettings extends DispatcherOptions {
   readonly stalledAt: string;
   /** Whether to load all plugins before the first call. */
   readonly preload: boolean;
+  /** Whether a change of what is loaded reloads it. */
+  readonly watch: boolean;
+  /** A file whose change reloads what has changed; "": none. */
+  readonly reloadFile: string;
 }
 
 /**
@@ -52,12 +59,16 @@ export function main(binding: Binding, external: unknown, settings: Uint8Array):
   const channel = new Channel(native);
   const logger = new Logger(channel, options.maxMessageBytes);
   const plugins = new PluginLoader(options.plugins, new ModuleLoader(options.plugins));
-  const loader = new ModuleLoader(options.modules, {
-    [HTTP_MODULE]: httpModule(plugins, logger, channel, options.life),
+  const questions = new Questions(channel);
+  const engine = newEngine(plugins, logger, questions, options.life);
+  const modules: ModuleLoader = new ModuleLoader(options.modules, {
+    [HTTP_MODULE]: httpModule(engine, questions),
+    [HOST_MODULE]: { reload: () => reloader.reload() },
   });
   provideSdk();
   completePlatform();
-  const dispatcher = new Dispatcher(channel, loader, logger, options);
+  const dispatcher = new Dispatcher(channel, modules, logger, options);
+  const reloader = new Reloader({ modules, dispatcher, plugins, engine, logger });
   logger.captureConsole();
 
   process.on("uncaughtExceptionMonitor", (error) => {
@@ -71,6 +82,16 @@ export function main(binding: Binding, external: unknown, settings: Uint8Array):
   const begin = (): void => {
     channel.send(Kind.ready, 0, native.layout.protocol);
     channel.listen(() => dispatcher.drain(), options.spinUs);
+    // Lua has its part in a reload, so it is Lua that begins it.
+    const ask = (): void => {
+      questions.ask(["reload"]).catch((error: unknown) => {
+        logger.write("error", `the reload did not begin: ${messageOf(error)}`);
+      });
+    };
+    if (options.reloadFile !== "") watchFile(options.reloadFile, ask);
+    if (options.watch) {
+      watchFolders([options.modules, options.plugins], () => reloader.files(), ask);
+    }
   };
   if (options.stalledAt !== "") {
     logger.write("error", `the handler that stalled:\n${describeStall(options.stalledAt)}`);

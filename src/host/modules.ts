@@ -29,8 +29,10 @@ interface Loaded {
 /** A newer version of a module, which nobody uses yet. */
 export interface Newer {
   readonly namespace: Namespace;
+  /** The one in use; undefined when it did not load. */
+  readonly old: Namespace | undefined;
   /** Makes it the one that `load` gives. */
-  install(): void;
+  readonly install: () => void;
 }
 
 const COMPILED = new Set([".ts", ".mts"]);
@@ -80,7 +82,9 @@ export class ModuleLoader {
   readonly #builtIn: Readonly<Record<string, Namespace>>;
   /** By their real paths: "./calc.ts" and "calc.ts" share one state. */
   readonly #modules = new Map<string, Promise<Loaded>>();
-  /** How often Node was given a file that it had already. */
+  /** Files that Node has loaded itself, or tried to. */
+  readonly #given = new Set<string>();
+  /** How often Node was given one of them again. */
   #again = 0;
 
   /**
@@ -104,7 +108,7 @@ export class ModuleLoader {
   async load(name: string): Promise<Namespace> {
     const builtIn = this.#builtIn[name];
     if (builtIn !== undefined && this.isBuiltIn(name)) return builtIn;
-    const file = await this.#find(name);
+    const file = await this.find(name);
     let loading = this.#modules.get(file);
     if (loading === undefined) {
       loading = this.#load(file, name);
@@ -121,7 +125,7 @@ export class ModuleLoader {
    */
   async newer(name: string): Promise<Newer | undefined> {
     if (this.isBuiltIn(name)) return undefined;
-    const file = await this.#find(name);
+    const file = await this.find(name);
     const old = await this.#modules.get(file)?.catch(() => undefined);
     if (old !== undefined && areFresh(old.stamps)) return undefined;
     const loaded = await this.#load(file, name, old);
@@ -129,10 +133,19 @@ export class ModuleLoader {
       this.#modules.set(file, Promise.resolve(loaded));
     };
     if (loaded !== old && loaded.namespace !== old?.namespace) {
-      return { namespace: loaded.namespace, install };
+      return { namespace: loaded.namespace, old: old?.namespace, install };
     }
     install();
     return undefined;
+  }
+
+  /** Has what did not load be loaded anew when it is asked for next. */
+  async forgetFailures(): Promise<void> {
+    for (const [file, loading] of [...this.#modules]) {
+      await loading.catch(() => {
+        if (this.#modules.get(file) === loading) this.#modules.delete(file);
+      });
+    }
   }
 
   /** All files that what is loaded was made of. */
@@ -145,7 +158,8 @@ export class ModuleLoader {
     return files;
   }
 
-  #find(name: string): Promise<string> {
+  /** A module's file, by which all its names are one. @throws {RestyTsError} "module_not_found". */
+  async find(name: string): Promise<string> {
     if (this.#root === "") {
       throw new RestyTsError(
         "module_not_found",
@@ -159,7 +173,7 @@ export class ModuleLoader {
     try {
       return COMPILED.has(path.extname(file))
         ? await this.#loadCompiled(file, old)
-        : await this.#loadPlain(file, old !== undefined || this.#modules.has(file));
+        : await this.#loadPlain(file);
     } catch (error) {
       const text = `${name}: ${await describe(error, file)}`;
       throw new RestyTsError("module_failed", text, { cause: error });
@@ -175,16 +189,17 @@ export class ModuleLoader {
     return { namespace: await evaluate(file, compiled), stamps, text };
   }
 
-  /** @param again whether Node has it already, and would give what it has. */
-  async #loadPlain(file: string, again: boolean): Promise<Loaded> {
+  async #loadPlain(file: string): Promise<Loaded> {
     const since = Date.now();
     let url = pathToFileURL(file).href;
-    if (again) {
+    if (this.#given.has(file)) {
+      // Node would give what it has.
       url += `?again=${++this.#again}`;
       // CommonJS is found by its path, whatever the URL.
 
       delete createRequire(file).cache[file];
     }
+    this.#given.add(file);
     const namespace = await importExternal(url);
     return { namespace, stamps: stampsOf([file], since), text: "" };
   }

@@ -12,9 +12,18 @@ import type { Plugin } from "../sdk/plugin.js";
 import { withCompiler } from "./compile.js";
 import { messageOf } from "./describe.js";
 import type { Logger } from "./log.js";
-import type { ModuleLoader } from "./modules.js";
+import type { ModuleLoader, Namespace } from "./modules.js";
 
 const ENDINGS = [".ts", ".mts", ".js", ".mjs", ".cjs"];
+
+/** @throws {RestyTsError} bad_plugin. */
+function pluginOf(namespace: Namespace, name: string): Plugin {
+  let exported = namespace["default"];
+  // CommonJS compiled from an ES module.
+  const inner = exported as { __esModule?: unknown; default?: unknown } | null | undefined;
+  if (inner?.__esModule === true) exported = inner.default;
+  return checkDefinition(exported, name);
+}
 
 export class PluginLoader {
   readonly #folder: string;
@@ -37,6 +46,40 @@ export class PluginLoader {
       plugin.catch(() => this.#plugins.delete(name));
     }
     return plugin;
+  }
+
+  /**
+   * The plugins that are loaded, by name. One that did not load is tried again when it is named next:
+   * nothing older of it is in use.
+   */
+  async loaded(): Promise<Map<string, Plugin>> {
+    const loaded = new Map<string, Plugin>();
+    for (const [name, loading] of this.#plugins) {
+      const plugin = await loading.catch(() => undefined);
+      if (plugin !== undefined) loaded.set(name, plugin);
+    }
+    await this.#modules.forgetFailures();
+    return loaded;
+  }
+
+  /**
+   * Loads a plugin anew if its files have changed; `install` makes it the one that `load` gives.
+   * @throws as `load`.
+   */
+  async newer(name: string): Promise<{ plugin: Plugin; install: () => void } | undefined> {
+    const newer = await this.#modules.newer(await this.#find(name));
+    if (newer === undefined) return undefined;
+    const plugin = pluginOf(newer.namespace, name);
+    const install = (): void => {
+      newer.install();
+      this.#plugins.set(name, Promise.resolve(plugin));
+    };
+    return { plugin, install };
+  }
+
+  /** All files that plugins were made of. */
+  files(): Promise<string[]> {
+    return this.#modules.files();
   }
 
   /**
@@ -68,12 +111,7 @@ export class PluginLoader {
       );
     }
     const file = await this.#find(name);
-    const namespace = await this.#modules.load(file);
-    let exported = namespace["default"];
-    // CommonJS compiled from an ES module.
-    const inner = exported as { __esModule?: unknown; default?: unknown } | null | undefined;
-    if (inner?.__esModule === true) exported = inner.default;
-    return checkDefinition(exported, name);
+    return pluginOf(await this.#modules.load(file), name);
   }
 
   /** The file's path below the folder. */

@@ -15,6 +15,14 @@ export interface PluginInstance {
   state: unknown;
 }
 
+/** A plugin's place in a chain. */
+export interface ChainMember {
+  readonly instance: PluginInstance;
+  readonly options: ChainOptions;
+  /** Its configuration as Lua has given it. */
+  readonly given: unknown;
+}
+
 /** What a chain may say over the plugin's own. Lua's names. */
 export interface ChainOptions {
   readonly on_error?: Policy;
@@ -122,23 +130,49 @@ function strictest(handlers: readonly Handler[], kind: keyof typeof CLOSED): Pol
 }
 
 export class Chain {
+  /** As listed. */
+  readonly members: readonly ChainMember[];
+  /** In the order they run. */
   readonly instances: readonly PluginInstance[];
   /** By PhaseNumber. */
   readonly handlers: readonly (readonly Handler[])[];
   /** What all plugins need, in the order of `vars` in messages. */
   readonly vars: readonly string[];
 
-  /** @param members in the order they run. */
-  constructor(members: readonly { instance: PluginInstance; options: ChainOptions }[]) {
-    this.instances = members.map(({ instance }) => instance);
+  /** Runs and background work under way. */
+  #users = 0;
+  #onIdle: (() => void)[] = [];
+
+  /** @param members as listed. */
+  constructor(members: readonly ChainMember[]) {
+    this.members = members;
+    const priorityOf = ({ options, instance }: ChainMember): number =>
+      options.priority ?? instance.plugin.priority ?? 0;
+    // A stable sort: as listed among equals.
+    const sorted = [...members].sort((a, b) => priorityOf(b) - priorityOf(a));
+    this.instances = sorted.map(({ instance }) => instance);
     this.vars = [...new Set(this.instances.flatMap(({ plugin }) => plugin.needs?.vars ?? []))];
     const handlers: Handler[][] = [[]];
     for (const phase of PHASES) {
-      handlers[PhaseNumber[phase]] = members
+      handlers[PhaseNumber[phase]] = sorted
         .map(({ instance, options }) => handlerOf(instance, phase, options))
         .filter((handler) => handler !== undefined);
     }
     this.handlers = handlers;
+  }
+
+  hold(): void {
+    this.#users++;
+  }
+
+  letGo(): void {
+    if (--this.#users > 0) return;
+    for (const resolve of this.#onIdle.splice(0)) resolve();
+  }
+
+  /** Resolves when nothing of it is under way. */
+  async idle(): Promise<void> {
+    if (this.#users > 0) await new Promise<void>((resolve) => this.#onIdle.push(resolve));
   }
 
   describe(): Record<string, PhaseDescription> {

@@ -118,7 +118,7 @@ export class PhaseContext implements RequestContext, BodyFilterContext {
   }
 
   waitUntil(work: Promise<unknown>): void {
-    this.run.services.track(work, this.handler.title);
+    this.run.services.track(work, this.handler.title, this.run.chain);
   }
 }
 

@@ -17,6 +17,7 @@ const KEYS = new Set<string>([
   "bufferResponse",
   "setup",
   "teardown",
+  "handoff",
 ]);
 const ASYNC = new Set(["AsyncFunction", "AsyncGeneratorFunction", "GeneratorFunction"]);
 
@@ -73,7 +74,7 @@ function problemsOf(plugin: Record<string, unknown>, expected: string): string[]
   }
   if (priority !== undefined && !Number.isFinite(priority)) problems.push("priority is a number");
   if (version !== undefined && typeof version !== "string") problems.push("version is a string");
-  for (const key of [...PHASES, "setup", "teardown"]) {
+  for (const key of [...PHASES, "setup", "teardown", "handoff"]) {
     const handler = plugin[key];
     if (handler === undefined) continue;
     if (typeof handler !== "function") problems.push(`${key} is a function`);

@@ -8,11 +8,18 @@
 import { RestyTsError } from "../sdk/errors.js";
 import type { Log } from "../sdk/context.js";
 import type { Plugin, SetupContext } from "../sdk/plugin.js";
-import { Chain, type ChainOptions, type PhaseDescription, type PluginInstance } from "./chain.js";
+import {
+  Chain,
+  type ChainMember,
+  type ChainOptions,
+  type PhaseDescription,
+  type PluginInstance,
+} from "./chain.js";
 import type { Changes } from "./changes.js";
 import { checkConfig } from "./config.js";
 import { Head, HeadFlag, PhaseNumber } from "./head.js";
 import type { BodyRest } from "./response.js";
+import { renewMembers } from "./renewal.js";
 import { Run, type RequestState, type RunInput, type Services } from "./run.js";
 import { SharedDictImpl } from "./shared.js";
 import { Streams } from "./streams.js";
@@ -25,6 +32,9 @@ export interface Caller {
   readonly deadline: number;
   onAbort: ((reason: RestyTsError) => void) | undefined;
 }
+
+/** Tokens are from 1 on. */
+const NO_TOKEN = 0;
 
 export interface EngineOptions {
   /** @throws {RestyTsError} module_not_found, module_failed, bad_plugin. */
@@ -55,6 +65,15 @@ export class Engine implements Services {
   readonly #chains = new Map<number, Promise<Configured>>();
   /** Those that are ready, without a promise on the way of each request. */
   readonly #ready = new Map<number, Chain>();
+  /** Chains of newer plugins until Lua asks for them, by the tokens of those before them. */
+  readonly #successors = new Map<number, Chain>();
+  /** Tokens of which only requests under way are left, and the tokens that replaced them. */
+  readonly #superseded = new Map<number, number>();
+  /** How often plugins were replaced. */
+  #renewals = 0;
+  /** How many chains an instance is in. */
+  readonly #uses = new Map<PluginInstance, number>();
+  readonly #replaced = new WeakSet<PluginInstance>();
   readonly #requests = new Map<number, RequestState>();
   readonly #parked = new Map<number, Run>();
   readonly #streams: Streams;
@@ -78,22 +97,33 @@ export class Engine implements Services {
 
   // Functions of the protocol -----------------------------------------------------------------
 
-  /** @throws {RestyTsError} bad_config, bad_plugin, module_not_found, module_failed; what setup throws. */
+  /**
+   * @param replaces the token for which `renew` has prepared a chain: this is its name.
+   * @throws {RestyTsError} bad_config, bad_plugin, module_not_found, module_failed; what setup throws.
+   */
   async configure(
     token: number,
     members: readonly Member[],
+    replaces?: number | null,
   ): Promise<Record<string, PhaseDescription>> {
+    const before = replaces ?? NO_TOKEN;
+    const successor = this.#successors.get(before);
+    if (successor !== undefined) {
+      this.#successors.delete(before);
+      this.#superseded.set(before, token);
+      const phases = successor.describe();
+      this.#chains.set(token, Promise.resolve({ chain: successor, phases }));
+      this.#ready.set(token, successor);
+      return phases;
+    }
     let configured = this.#chains.get(token);
     if (configured === undefined) {
-      configured = this.#configure(members);
+      configured = this.#configure(members, (chain) => {
+        // Unless it was released meanwhile.
+        if (this.#chains.get(token) === configured) this.#ready.set(token, chain);
+      });
       this.#chains.set(token, configured);
-      configured.then(
-        ({ chain }) => {
-          // Unless it was released meanwhile.
-          if (this.#chains.get(token) === configured) this.#ready.set(token, chain);
-        },
-        () => this.#chains.delete(token),
-      );
+      configured.catch(() => this.#chains.delete(token));
     }
     return (await configured).phases;
   }
@@ -172,14 +202,46 @@ export class Engine implements Services {
     }
   }
 
+  /** Tears down when what is under way with them has ended. */
   async release(tokens: readonly number[]): Promise<void> {
     await Promise.all(tokens.map((token) => this.#release(token)));
+  }
+
+  /**
+   * Makes chains of newer plugins ready beside those in use: `configure` gets them.
+   * @param plugins the newest of each name.
+   * @param commit is called when no more can fail, with the names that were refused and why; what it
+   * installs is what `loadPlugin` gives from then on.
+   * @returns the tokens whose chains have successors, also those that Lua has not asked for yet.
+   */
+  async renew(
+    plugins: ReadonlyMap<string, Plugin>,
+    commit: (refused: ReadonlyMap<string, unknown>) => void,
+  ): Promise<number[]> {
+    const useless: Chain[] = [];
+    const { made } = await renewMembers({
+      current: () => this.#newest().flatMap(([, { members }]) => members),
+      plugins,
+      renew: (plugin, member) => this.#renewInstance(plugin, member),
+      teardown: (instances) => this.#teardown(instances),
+      commit: ({ made, refused }) => {
+        this.#renewals++;
+        commit(refused);
+        for (const old of made.keys()) this.#replaced.add(old);
+        useless.push(...this.#prepare(made));
+      },
+    });
+    await Promise.all(useless.map((chain) => this.#drop(chain)));
+    // Of chains that were released meanwhile.
+    await this.#teardown([...made.values()].filter((instance) => !this.#uses.has(instance)));
+    return [...this.#successors.keys()];
   }
 
   /** Releases all chains, or these, and waits for what goes on in the background. */
   async close(tokens: readonly number[] | null): Promise<void> {
     while (this.#background.size > 0) await Promise.allSettled(this.#background);
-    await this.release(tokens ?? [...this.#chains.keys()]);
+    const all = tokens ?? [...this.#chains.keys()];
+    await Promise.all(all.map((token) => this.#release(token, false)));
     while (this.#background.size > 0) await Promise.allSettled(this.#background);
   }
 
@@ -196,12 +258,16 @@ export class Engine implements Services {
 
   // Services for runs -------------------------------------------------------------------------
 
-  track(work: Promise<unknown>, title: string): void {
+  track(work: Promise<unknown>, title: string, chain: Chain): void {
+    chain.hold();
     const tracked = Promise.resolve(work)
       .catch((error: unknown) => {
         this.report(`${title}, in waitUntil`, error);
       })
-      .finally(() => this.#background.delete(tracked));
+      .finally(() => {
+        chain.letGo();
+        this.#background.delete(tracked);
+      });
     this.#background.add(tracked);
   }
 
@@ -231,40 +297,79 @@ export class Engine implements Services {
 
   // -------------------------------------------------------------------------------------------
 
-  async #configure(members: readonly Member[]): Promise<Configured> {
-    const made: { instance: PluginInstance; options: ChainOptions; priority: number }[] = [];
-    try {
-      for (const [name, given, chainOptions] of members) {
-        const plugin = await this.#options.loadPlugin(name);
-        const conf = await checkConfig(plugin, given);
-        const log = this.#options.logFor(name);
-        const state = await this.#setup(plugin, conf, log);
-        const options = chainOptions ?? {};
-        made.push({
-          instance: { plugin, name, conf, log, state },
-          options,
-          priority: options.priority ?? plugin.priority ?? 0,
-        });
+  /** @param ready is called with the chain at once when there is one: no reload comes between. */
+  async #configure(members: readonly Member[], ready: (chain: Chain) => void): Promise<Configured> {
+    const made: ChainMember[] = [];
+    const undo = (): Promise<void> => this.#teardown(made.splice(0).map((one) => one.instance));
+    for (let renewals = -1; renewals !== this.#renewals;) {
+      await undo();
+      renewals = this.#renewals;
+      try {
+        for (const [name, given, options] of members) {
+          const plugin = await this.#options.loadPlugin(name);
+          const instance = await this.#newInstance(plugin, given, undefined);
+          made.push({ instance, options: options ?? {}, given });
+        }
+      } catch (error) {
+        await undo();
+        throw error;
       }
-    } catch (error) {
-      await this.#teardown(made.map(({ instance }) => instance));
-      throw error;
     }
-    // A stable sort: as listed among equals.
-    const chain = new Chain(made.sort((a, b) => b.priority - a.priority));
+    const chain = this.#adopt(made);
+    ready(chain);
     return { chain, phases: chain.describe() };
   }
 
-  async #setup(plugin: Plugin, conf: unknown, log: Log): Promise<unknown> {
-    try {
-      return (await plugin.setup?.(conf, this.#setupContext(log))) as unknown;
-    } catch (error) {
-      this.report(`${plugin.name} setup`, error);
-      const what = error instanceof Error ? error.message : String(error);
-      throw new RestyTsError("handler_failed", `${plugin.name}: setup failed: ${what}`, {
-        cause: error,
-      });
+  /** What requests to come are served by: chains by their tokens, or what Lua has yet to ask for. */
+  #newest(): [token: number, chain: Chain][] {
+    return [...this.#ready]
+      .filter(([token]) => !this.#superseded.has(token))
+      .map(([token, chain]) => [token, this.#successors.get(token) ?? chain]);
+  }
+
+  /** Makes the successors that have these instances. @returns those that nobody will ask for. */
+  #prepare(made: ReadonlyMap<PluginInstance, PluginInstance>): Chain[] {
+    const useless: Chain[] = [];
+    for (const [token, { members }] of this.#newest()) {
+      if (!members.some(({ instance }) => made.has(instance))) continue;
+      const before = this.#successors.get(token);
+      if (before !== undefined) useless.push(before);
+      const successor = members.map((member) => ({
+        ...member,
+        instance: made.get(member.instance) ?? member.instance,
+      }));
+      this.#successors.set(token, this.#adopt(successor));
     }
+    return useless;
+  }
+
+  #adopt(members: readonly ChainMember[]): Chain {
+    for (const { instance } of members) {
+      this.#uses.set(instance, (this.#uses.get(instance) ?? 0) + 1);
+    }
+    return new Chain(members);
+  }
+
+  async #newInstance(plugin: Plugin, given: unknown, previous: unknown): Promise<PluginInstance> {
+    const { name } = plugin;
+    const conf = await checkConfig(plugin, given);
+    const log = this.#options.logFor(name);
+    try {
+      const context = { ...this.#setupContext(log), previous };
+      const state = (await plugin.setup?.(conf, context)) as unknown;
+      return { plugin, name, conf, log, state };
+    } catch (error) {
+      this.report(`${name} setup`, error);
+      const what = error instanceof Error ? error.message : String(error);
+      throw new RestyTsError("handler_failed", `${name}: setup failed: ${what}`, { cause: error });
+    }
+  }
+
+  /** @throws what the old one's handoff or the new one's setup throws. */
+  async #renewInstance(plugin: Plugin, { instance, given }: ChainMember): Promise<PluginInstance> {
+    const context = this.#setupContext(instance.log);
+    const previous: unknown = await instance.plugin.handoff?.(instance, context);
+    return this.#newInstance(plugin, given, previous);
   }
 
   #setupContext(log: Log): SetupContext {
@@ -274,22 +379,53 @@ export class Engine implements Services {
     };
   }
 
-  async #release(token: number): Promise<void> {
+  async #release(token: number, patient = true): Promise<void> {
     const configured = this.#chains.get(token);
     this.#chains.delete(token);
     this.#ready.delete(token);
+    this.#forgetSuperseded(token);
+    const successor = this.#successors.get(token);
+    this.#successors.delete(token);
+    if (successor !== undefined) await this.#drop(successor);
     if (configured === undefined) return;
     const chain = await configured.then(
       (value) => value.chain,
       () => undefined, // whoever configured it was told
     );
-    if (chain !== undefined) await this.#teardown(chain.instances);
+    if (chain === undefined) return;
+    if (patient) await chain.idle();
+    await this.#drop(chain);
+  }
+
+  /** Those that a token has replaced are its successor's; or in use again, as Lua gave it up. */
+  #forgetSuperseded(token: number): void {
+    const next = this.#superseded.get(token);
+    this.#superseded.delete(token);
+    for (const [old, by] of this.#superseded) {
+      if (by !== token) continue;
+      if (next === undefined) this.#superseded.delete(old);
+      else this.#superseded.set(old, next);
+    }
+  }
+
+  /** Tears down what no other chain has. */
+  async #drop(chain: Chain): Promise<void> {
+    const last = chain.instances.filter((instance) => {
+      const uses = this.#uses.get(instance)! - 1;
+      if (uses > 0) this.#uses.set(instance, uses);
+      else this.#uses.delete(instance);
+      return uses === 0;
+    });
+    await this.#teardown(last);
   }
 
   async #teardown(instances: readonly PluginInstance[]): Promise<void> {
     for (const instance of instances) {
       try {
-        await instance.plugin.teardown?.(instance, this.#setupContext(instance.log));
+        await instance.plugin.teardown?.(instance, {
+          ...this.#setupContext(instance.log),
+          replaced: this.#replaced.has(instance),
+        });
       } catch (error) {
         this.report(`${instance.name} teardown`, error);
       }

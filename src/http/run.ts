@@ -30,7 +30,7 @@ export interface Services {
   /** Logs what nobody waits for. */
   report(title: string, error: unknown): void;
   /** Keeps the worker's shutdown waiting for it, and logs its failure. */
-  track(work: Promise<unknown>, title: string): void;
+  track(work: Promise<unknown>, title: string, chain: Chain): void;
   /** @returns the id by which Lua resumes the run. */
   park(run: Run): number;
   unpark(run: Run): void;
@@ -86,6 +86,8 @@ export class Run {
   private over = false;
   /** All handlers have run. */
   private finished = false;
+  /** The chain is held until the handlers are done. */
+  private holds = false;
   private abandoned: RestyTsError | undefined = undefined;
   private answer: ((changes: Changes) => void) | undefined = undefined;
   private questions: Question[] = [];
@@ -243,10 +245,21 @@ export class Run {
       this.#finish();
       return this.#take();
     }
+    this.chain.hold();
+    this.holds = true;
     return new Promise((resolve) => {
       this.answer = resolve;
-      void pending.then(() => this.#complete());
+      void pending.then(() => {
+        this.#letGo();
+        this.#complete();
+      });
     });
+  }
+
+  #letGo(): void {
+    if (!this.holds) return;
+    this.holds = false;
+    this.chain.letGo();
   }
 
   /** The next chunk of a body whose first this run began with. */
@@ -276,6 +289,7 @@ export class Run {
     if (this.abandoned !== undefined) return;
     this.abandoned = reason;
     this.answer = undefined;
+    this.#letGo();
     this.services.unpark(this);
     clearTimeout(this.timer);
     for (const controller of this.controllers ?? []) controller.abort(reason);

@@ -63,8 +63,12 @@ export interface Instance<Config, State> {
   readonly state: State;
 }
 
-/** What `setup` and `teardown` get. */
+/** What `setup`, `handoff` and `teardown` get. */
 export interface SetupContext {
+  /** In `setup` after a reload: what `handoff` of the version before returned. */
+  readonly previous?: unknown;
+  /** In `teardown`: whether a newer version of the plugin has taken over. */
+  readonly replaced?: boolean;
   /** Writes to nginx's error log, with the plugin's name. */
   readonly log: Log;
   /** A shared dictionary. @param name as in lua_shared_dict. */
@@ -102,7 +106,15 @@ export interface PluginDefinition<S, State> {
 
   /** Once for each version of each configuration, before its first request. */
   setup?(conf: ConfigOf<S>, ctx: SetupContext): State | Promise<State>;
-  /** When the configuration has gone, and when the worker shuts down. */
+  /**
+   * At a reload, before the newer version's `setup` for the same configuration, which gets what this
+   * returns as `ctx.previous`. This version serves on, for good when the newer one is refused.
+   */
+  handoff?(instance: Instance<ConfigOf<S>, Awaited<State>>, ctx: SetupContext): unknown;
+  /**
+   * When the configuration has gone, when a newer version has taken over and all requests that began
+   * with this one have ended, and when the worker shuts down.
+   */
   teardown?(
     instance: Instance<ConfigOf<S>, Awaited<State>>,
     ctx: SetupContext,

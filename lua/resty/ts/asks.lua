@@ -1,8 +1,9 @@
--- What TypeScript asks of this process at any time: nginx's shared dictionaries.
+-- What TypeScript asks of this process at any time: nginx's shared dictionaries, a reload.
 --
 -- Runs on the Lua side, wherever completions are read; nothing here yields. Invariant: each
 -- question has a reply, an array: true and values, or false and a text that says why.
 
+local reload = require "resty.ts.reload"
 local values = require "resty.ts.values"
 
 local pcall = pcall
@@ -106,14 +107,15 @@ function _M.shared(question)
 end
 
 
--- Answers questions with these functions by kind. Returns the array of replies.
-function _M.answer(asked, kinds)
+-- Answers questions with these functions by kind, which get the question and the client. Returns
+-- the array of replies.
+function _M.answer(asked, kinds, client)
     local replies = {}
     for i = 1, #asked do
         local question = asked[i]
         local kind = kinds[question[1]]
         if kind then
-            replies[i] = _M.reply_of(pcall(kind, question))
+            replies[i] = _M.reply_of(pcall(kind, question, client))
         else
             replies[i] = _M.reply_of(false, "there is no question " .. tostring(question[1]))
         end
@@ -122,11 +124,16 @@ function _M.answer(asked, kinds)
 end
 
 
-local ANY_TIME = { shared = _M.shared }
+local ANY_TIME = {
+    shared = _M.shared,
+    reload = function(_, client)
+        reload.soon(client)
+    end,
+}
 
--- Answers questions that came without a call.
-function _M.answer_now(asked)
-    return _M.answer(asked, ANY_TIME)
+-- Answers questions of the client's host that came without a call.
+function _M.answer_now(asked, client)
+    return _M.answer(asked, ANY_TIME, client)
 end
 
 

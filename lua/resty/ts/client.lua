@@ -80,6 +80,7 @@ function _M.new(lib, options, log)
         nfree = 0,
         waiters = {},           -- slot -> waiter or ABANDONED, false when free
         ids = {},               -- slot -> id: slot + 65536 * generation
+        reload = nil,           -- the host's function that reloads what has changed
         reply = nil,            -- the host's function that takes replies to what it asks
         replies = {},           -- that found no room yet: replies.lua's
         cancels = {},           -- slots whose CANCEL found no room yet

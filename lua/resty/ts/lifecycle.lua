@@ -34,6 +34,8 @@ local function settings_of(self, generation)
         -- What ends an environment while it loads is left to whoever calls it.
         preload = not (last_end and last_end.before_ready),
         stalledAt = last_end and last_end.stack or "",
+        watch = options.watch,
+        reloadFile = options.reload_file or "",
     }
     local length, buffer, size = encode.finish()
     local settings = ffi_str(buffer or settings_buffer, length)

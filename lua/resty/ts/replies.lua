@@ -22,7 +22,7 @@ function methods:on_ask(id, asked, err)
     local waiting = self.replies
     waiting[#waiting + 1] = {
         id = id,
-        replies = asks.answer_now(asked),
+        replies = asks.answer_now(asked, self),
         give_up_at = self.now_ms() + PATIENCE_MS,
     }
     self:send_replies()

@@ -290,6 +290,7 @@ describe("docs/phases.md", () => {
           state: undefined,
         },
         options: {},
+        given: {},
       },
     ]).describe();
 

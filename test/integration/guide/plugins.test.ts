@@ -79,7 +79,14 @@ describe("docs/plugins.md", () => {
     );
     const all: Record<keyof Plugin, true> = {
       ...{ name: true, version: true, priority: true, schema: true, needs: true, policies: true },
-      ...{ phases: true, bufferResponse: true, setup: true, teardown: true, rewrite: true },
+      ...{
+        phases: true,
+        bufferResponse: true,
+        setup: true,
+        teardown: true,
+        handoff: true,
+        rewrite: true,
+      },
       ...{ access: true, content: true, headerFilter: true, bodyFilter: true, log: true },
     };
     assert.deepEqual([...new Set(named)].sort(), Object.keys(all).sort());

@@ -1,9 +1,11 @@
 -- Chains of plugins with their configurations, and the tokens by which the host knows them.
 --
--- Runs on the Lua side. Invariants: a token stands for one chain and is never used again for
--- another; before a chain's first use in an environment the host has answered `configure` for its
--- token; a configuration that is given inline has one chain, whatever table it comes in, for as
--- long as it is among the 1,000 used last.
+-- Runs on the Lua side. Invariants: a token stands for one version of one chain and is never used
+-- again for another; before its first use in an environment the host has answered `configure` for
+-- it; what a phase is told by (variables, deadlines, policies) is of the same version as what runs
+-- it, and one version serves a request from its first phase to its last; a configuration that is
+-- given inline has one chain, whatever table it comes in, for as long as it is among the 1,000 used
+-- last.
 
 local buffers = require "resty.ts.buffers"
 local encode = require "resty.ts.encode"
@@ -42,6 +44,7 @@ local tokens = 0
 local inline = {}       -- key -> chain
 local inline_count = 0
 local clock = 0         -- of uses, for the one used least lately
+local known = setmetatable({}, { __mode = "v" }) -- token -> version
 local by_table = setmetatable({}, { __mode = "k" }) -- conf -> its chain
 local key_buffer = ffi.new("uint8_t[?]", KEY_BYTES)
 
@@ -52,8 +55,7 @@ local function new(members, title, policies)
         title = title,
         policies = policies,
         token = nil,
-        generation = nil,   -- of the environment that knows the token
-        phases = nil,       -- name -> what `configure` said
+        version = nil,      -- with this token, once the host has answered for it
         slow = false,       -- whether `configure` did not answer in time
         closed = false,
         key = nil,          -- of an inline one
@@ -75,8 +77,11 @@ end
 
 
 local function give_back(chain)
-    local token = chain.token
-    chain.token, chain.generation = nil, nil
+    local token, version = chain.token, chain.version
+    chain.token, chain.version = nil, nil
+    if version then
+        known[token], version.generation = nil, nil
+    end
     if token then
         outbox.release(token)
     end
@@ -199,6 +204,25 @@ local function prepare(described)
 end
 
 
+-- What the host has said of a token: a version. generation: of the environment that knows it.
+local function learn(chain, token, generation, described)
+    local phases = {}
+    for name, description in pairs(described) do
+        if description ~= null then
+            phases[name] = prepare(description)
+        end
+    end
+    local version = known[token]
+    if not version then
+        version = { chain = chain, token = token, generation = nil, phases = nil,
+                    renewing_until = 0 }
+        known[token] = version
+    end
+    version.generation, version.phases = generation, phases
+    return version
+end
+
+
 -- How long `configure` may take. Node may still be starting, and `setup` may take its time.
 local function configure_ms(self, client, phase)
     if not phase or not phase.sync then
@@ -240,16 +264,48 @@ function methods:configure(client, phase)
         outbox.release(token)
         return failure("stopped", "the configuration was released meanwhile")
     end
-    local phases = {}
-    for name, description in pairs(described) do
-        if description ~= null then
-            phases[name] = prepare(description)
+    self.slow = false
+    self.version = learn(self, token, generation, described)
+    return true
+end
+
+
+-- Has requests that begin from now on served by the newer plugins that a reload has made ready.
+-- Those under way keep the version that they began with.
+local function renew(self, client, old)
+    tokens = tokens + 1
+    local token, generation = tokens, client.generation
+    local timeout_ms = client.options.start_timeout_ms
+    old.renewing_until = client.now_ms() + timeout_ms
+    local described, err = host.call(client, host.configure, false, timeout_ms, token,
+                                     self.members, old.token)
+    old.renewing_until = 0
+    if described ~= nil and self.version == old then
+        self.token = token
+        self.version = learn(self, token, generation, described)
+        outbox.retire(old.token, old)
+        return
+    end
+    outbox.release(token) -- the chain was closed or evicted meanwhile, or the answer was late
+    if described == nil and client.generation == generation then
+        ngx.log(ngx.ERR, "resty.ts: ", self.title, " keeps the version before the reload: ", err)
+    end
+end
+
+
+-- The same for the chains of these tokens, which the environment of this generation has told.
+function _M.renew(client, generation, renewed)
+    for i = 1, #renewed do
+        local version = known[renewed[i]]
+        if client.generation ~= generation then
+            return -- the next one has loaded all anew
+        end
+        if version and version.chain.version == version
+           and version.renewing_until < client.now_ms()
+        then
+            renew(version.chain, client, version)
         end
     end
-    self.slow = false
-    self.phases = phases
-    self.generation = generation
-    return true
 end
 
 
@@ -257,7 +313,9 @@ end
 function methods:configure_soon()
     ngx.timer.at(0, function(premature)
         local client = host.client()
-        if premature or not client or self.closed or self.generation == client.generation then
+        if premature or not client or self.closed
+           or self.version and self.version.generation == client.generation
+        then
             return
         end
         local ok, err = self:configure(client)

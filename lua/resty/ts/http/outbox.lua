@@ -17,6 +17,7 @@ local ffi_copy = ffi.copy
 local ffi_str = ffi.string
 local bswap = require("bit").bswap
 local ngx = ngx
+local collectgarbage = collectgarbage
 local setmetatable = setmetatable
 local table_remove = table.remove
 local ngx_timer_at = ngx.timer.at
@@ -27,6 +28,8 @@ local MOST_WAITING = 4096
 local INTERVAL_SECONDS = 0.1
 local MOST_ENDED = 1024
 local CLOSE_MS = 2000
+-- Of the collector's work, each INTERVAL_SECONDS.
+local RETIRED_STEP_KB = 512
 -- An array's head of 32 bits.
 local ARRAY_BYTES = 5
 local ARRAY_CODE = 0xdd
@@ -44,6 +47,10 @@ local dropped, dropped_why = 0, nil -- since the last line about it
 local told_at = 0       -- ngx.now() of that line
 local ended = nil       -- ids that found no room
 local released = setmetatable({}, values.array_mt)
+
+-- Tokens whose chains have newer versions, and the versions that requests still have.
+local retired_tokens = {}
+local retired = setmetatable({}, { __mode = "v" })
 
 local ids = ffi_new("uint32_t[?]", MOST_ENDED)
 local packed = setmetatable({ batch, 0 }, values.packed_mt)
@@ -215,15 +222,33 @@ function flush()
 end
 
 
+-- Releases the tokens of versions that no request has any more. The collector knows which these
+-- are; it is pushed on a little, as a worker that is idle would not see them go.
+local function release_retired()
+    if #retired_tokens == 0 then
+        return
+    end
+    collectgarbage("step", RETIRED_STEP_KB)
+    for i = #retired_tokens, 1, -1 do
+        local token = retired_tokens[i]
+        if retired[token] == nil then
+            table_remove(retired_tokens, i)
+            released[#released + 1] = token
+        end
+    end
+end
+
+
 local function needed()
     return entries > 0 or waiting_entries > 0 or request.open > 0 or ended or #released > 0
-           or dropped > 0
+           or #retired_tokens > 0 or dropped > 0
 end
 
 
 local function on_timer(premature)
     scheduled = false
     tell_dropped()
+    release_retired()
     flush()
     if not premature and needed() then
         schedule()
@@ -251,6 +276,14 @@ end
 -- Gives a configuration back.
 function _M.release(token)
     released[#released + 1] = token
+    schedule()
+end
+
+
+-- Gives a configuration back once nothing refers to `version` any more, which has this token.
+function _M.retire(token, version)
+    retired[token] = version
+    retired_tokens[#retired_tokens + 1] = token
     schedule()
 end
 

@@ -29,6 +29,7 @@ local last_id = 0
 -- ctx_keys: keys of ngx.ctx that TypeScript has set, in order, or nil.
 -- upstream_host, upstream_port: for http.balancer().
 -- failed: the chain that could not be configured, so that it is tried and logged once.
+-- A chain -> the version of it that serves this request.
 -- Names (chain.lua) -> the chain that the plugin of this name was last used with.
 local function new_state()
     last_id = last_id % 4294967295 + 1

@@ -37,12 +37,36 @@ local chunk_bytes = setmetatable({ "" }, values.bytes_mt)
 local _M = {}
 
 
--- The phase's description when the chain does anything in it, and the client to do it with; else
--- nil, and what is to be done about it is done.
-local function ready(phase, chain)
+-- The version of the chain that serves this request: the one that it began with. Nil when the
+-- environment does not know it.
+local function version_of(chain, client)
+    local version = chain.version
+    if not version or version.generation ~= client.generation then
+        return nil
+    end
+    local state = request.peek()
+    local begun = state and state[chain]
+    if begun and begun.generation == client.generation then
+        return begun
+    end
+    return version
+end
+
+
+-- The phase's description when the chain does anything in it, the client to do it with, the
+-- request's state and the token; else nil, and what is to be done about it is done.
+local ready
+function ready(phase, chain)
     local client, err, code = host.client()
-    if client and chain.generation == client.generation then
-        return chain.phases[phase.name], client
+    local version = client and version_of(chain, client)
+    if version then
+        local p = version.phases[phase.name]
+        if not p then
+            return nil
+        end
+        local state = request.get()
+        state[chain] = version
+        return p, client, state, version.token
     end
     local state = request.get()
     if state.failed == chain or chain.closed and not phase.answers then
@@ -52,7 +76,7 @@ local function ready(phase, chain)
         local ok
         ok, err, code = chain:configure(client, phase)
         if ok then
-            return chain.phases[phase.name], client
+            return ready(phase, chain)
         end
     end
     state.failed = chain
@@ -61,8 +85,8 @@ local function ready(phase, chain)
 end
 
 
-local function run(client, phase, p, chain, state, flags, timeout_ms, chunk)
-    snapshot.build(phase.number, state, flags, chain.token)
+local function run(client, phase, p, token, state, flags, timeout_ms, chunk)
+    snapshot.build(phase.number, state, flags, token)
     return host.call(client, host.run, phase.sync, timeout_ms, view,
                      snapshot.vars(p.vars, p.slots, state), snapshot.ctx(p.ctx, state), chunk)
 end
@@ -145,11 +169,11 @@ end
 
 -- One call of a phase and what it brings. Returns whether all went well; false also when it has
 -- ended the request.
-local function cross(client, phase, p, chain, state, flags, chunk)
+local function cross(client, phase, p, token, state, flags, chunk)
     local timeout_ms = p.timeout_ms
                        or client.options[phase.sync and "sync_timeout_ms" or "timeout_ms"]
     local deadline = client.now_ms() + timeout_ms
-    local list, err, code = run(client, phase, p, chain, state, flags, timeout_ms, chunk)
+    local list, err, code = run(client, phase, p, token, state, flags, timeout_ms, chunk)
     if list ~= nil then
         local ok, asked = settle(client, phase, p, state, list)
         if asked then
@@ -167,19 +191,23 @@ end
 
 -- rewrite, access, content.
 local function run_request_phase(phase, chain)
-    local p, client = ready(phase, chain)
+    local p, client, state, token = ready(phase, chain)
     if p then
-        cross(client, phase, p, chain, request.get(), 0)
+        cross(client, phase, p, token, state, 0)
     end
 end
 
 
 local function run_header_filter(phase, chain)
-    local p, client = ready(phase, chain)
+    local p, client, state, token = ready(phase, chain)
     if p then
-        cross(client, phase, p, chain, request.get(), 0)
+        cross(client, phase, p, token, state, 0)
     end
-    if chain.phases and chain.phases.body_filter then
+    client = client or host.client()
+    local version = client and version_of(chain, client)
+    if version and version.phases.body_filter then
+        -- The body is to be filtered by the version that has said so.
+        request.get()[chain] = version
         ngx.header["Content-Length"] = nil
     end
 end
@@ -231,12 +259,11 @@ end
 
 
 local function run_body_filter(phase, chain)
-    local p, client = ready(phase, chain)
+    local p, client, state, token = ready(phase, chain)
     if not p then
         return
     end
     local chunk, last = ngx.arg[1], ngx.arg[2]
-    local state = request.get()
     local body = body_of(state, chain)
     if body.off or chunk == "" and not last then
         return
@@ -252,14 +279,14 @@ local function run_body_filter(phase, chain)
     chunk_bytes[1] = chunk
     -- After a failure the rest passes as it is: a filter that misses a piece makes no sense of it.
     body.off = true
-    if cross(client, phase, p, chain, state, flags, chunk_bytes) then
+    if cross(client, phase, p, token, state, flags, chunk_bytes) then
         body.off = last
     end
 end
 
 
 local function run_log(phase, chain)
-    local p, client = ready(phase, chain)
+    local p, client, state, token = ready(phase, chain)
     if not p then
         return
     end
@@ -267,8 +294,7 @@ local function run_log(phase, chain)
         outbox.drop(client, 1, "the runtime is gone")
         return
     end
-    local state = request.get()
-    snapshot.build(phase.number, state, 0, chain.token)
+    snapshot.build(phase.number, state, 0, token)
     local vars = snapshot.vars(p.vars, p.slots, state)
     local what = outbox.add(client, view, vars, snapshot.ctx(p.ctx, state))
     if what then

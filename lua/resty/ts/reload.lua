@@ -1,0 +1,58 @@
+-- Reloads what has changed, in one environment: the host loads it, and the chains of HTTP plugins
+-- then ask for what it has made ready (src/host/reload.ts).
+--
+-- Runs on the Lua side; yields. Invariant: when run returns, calls and requests that begin meet
+-- what was reloaded.
+
+local wait = require "resty.ts.wait"
+
+local loaded = package.loaded
+local coroutine_wrap = coroutine.wrap
+local error = error
+
+local _M = {}
+
+
+-- Returns the report of ts.reload; or nil, err, code.
+function _M.run(client)
+    local generation = client.generation
+    local report, err, code = client:call(client.reload, client.options.start_timeout_ms)
+    if report == nil then
+        return nil, err, code
+    end
+    -- There are no chains where the module was not asked for.
+    local chains = loaded["resty.ts.http.chain"]
+    if chains then
+        chains.renew(client, generation, report.tokens)
+    end
+    report.tokens = nil
+    return report
+end
+
+
+local function run_and_tell(client)
+    local report, err = _M.run(client)
+    if not report then
+        client.log(1, "the reload failed: " .. err)
+    end
+end
+
+
+-- The host has seen that files have changed. Never yields: the reload is on its own.
+function _M.soon(client)
+    if wait.in_nginx then
+        local ok, err = ngx.timer.at(0, function(premature)
+            if not premature then
+                run_and_tell(client)
+            end
+        end)
+        if not ok then
+            error("the reload cannot begin: " .. err, 0)
+        end
+    else
+        coroutine_wrap(run_and_tell)(client)
+    end
+end
+
+
+return _M
