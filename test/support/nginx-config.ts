@@ -83,6 +83,9 @@ function t.start(options)
     local prefix = ngx.config.prefix()
     options.modules = options.modules or prefix .. "modules"
     options.runtime_dir = options.runtime_dir or prefix .. "tmp"
+    if options.plugins == "plugins" then
+        options.plugins = prefix .. "plugins"
+    end
     return require("resty.ts").start(options)
 end
 
