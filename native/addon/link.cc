@@ -6,6 +6,7 @@
  */
 #include "addon/link.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -49,6 +50,7 @@ class Link : public Napi::ObjectWrap<Link> {
 
   explicit Link(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Link>(info) {
     fd_ = info[0].ToNumber().Int32Value();
+    fcntl(fd_, F_SETFD, FD_CLOEXEC);  // what a handler starts must not hold it open
     std::string error = Greet();
     if (!error.empty()) Napi::Error::New(info.Env(), error).ThrowAsJavaScriptException();
   }

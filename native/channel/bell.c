@@ -14,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -38,18 +37,27 @@ void rts_bell_ring(rts_channel_t *channel)
             return;
         }
     }
-    /* 8 bytes, as an eventfd wants them. A full socket buffer or counter is ringing already. */
     const uint64_t one = 1;
     while (send(fd, &one, sizeof(one), MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
-        if (errno == ENOTSOCK) {
-            while (write(fd, &one, sizeof(one)) < 0 && errno == EINTR) {
-            }
-            return;
-        }
         if (errno != EINTR) {
-            return;
+            return; /* full: it is ringing already */
         }
     }
+}
+
+static int socket_pair(int fds[2])
+{
+    return socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds);
+}
+
+int rts_host_bell_pair(rts_channel_t *channel)
+{
+    int fds[2];
+    if (socket_pair(fds) != 0) {
+        return -1;
+    }
+    atomic_store_explicit(&channel->host_ringer, fds[0], memory_order_release);
+    return fds[1];
 }
 
 /* Under bell_lock. The count is our own: the control page is the other side's to write, too. */
@@ -64,8 +72,13 @@ static void tell_watch(rts_channel_t *channel)
     atomic_store_explicit(&channel->control->bell_epoch, channel->bell_epoch, memory_order_seq_cst);
 }
 
-static void bell_replace(rts_channel_t *channel, int fd)
+/* end: Lua's of the socket fd where it is ours, else -1. */
+static void bell_replace(rts_channel_t *channel, int fd, int end)
 {
+    if (channel->lua_end >= 0) {
+        close(channel->lua_end);
+    }
+    channel->lua_end = end;
     pthread_mutex_lock(&channel->bell_lock);
     const int old = atomic_exchange_explicit(&channel->lua_bell, fd, memory_order_seq_cst);
     tell_watch(channel);
@@ -93,18 +106,20 @@ void rts_bell_move(rts_channel_t *from, rts_channel_t *to)
 {
     const int fd = atomic_exchange_explicit(&from->lua_bell, -1, memory_order_seq_cst);
     if (fd >= 0) {
-        bell_replace(to, fd);
+        const int end = from->lua_end;
+        from->lua_end = -1;
+        bell_replace(to, fd, end);
     }
 }
 
-int rts_bell_eventfd(rts_channel_t *channel, char *errbuf, size_t *errlen)
+int rts_bell_pair(rts_channel_t *channel, char *errbuf, size_t *errlen)
 {
-    const int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (fd < 0) {
-        return rts_error_format(errbuf, errlen, RTS_E_SYSTEM, "eventfd");
+    int fds[2];
+    if (socket_pair(fds) != 0) {
+        return rts_error_format(errbuf, errlen, RTS_E_SYSTEM, "socketpair");
     }
-    bell_replace(channel, fd);
-    return fd;
+    bell_replace(channel, fds[0], fds[1]);
+    return fds[1];
 }
 
 int rts_bell_listen(rts_channel_t *channel, const char *dir, char *path, size_t *pathlen,
@@ -160,7 +175,7 @@ int rts_bell_accept(rts_channel_t *channel, char *errbuf, size_t *errlen)
         return rts_error_format(errbuf, errlen, RTS_E_SYSTEM,
                                 "another process connected to the doorbell");
     }
-    bell_replace(channel, fd);
+    bell_replace(channel, fd, -1);
     return RTS_OK;
 }
 

@@ -74,6 +74,8 @@ rts_channel_t *rts_channel_new(uint32_t ring_bytes)
     channel->listen_fd = -1;
     channel->host_bell = -1;
     channel->bells = -1;
+    channel->lua_end = -1;
+    atomic_init(&channel->host_ringer, -1);
     atomic_init(&channel->lua_bell, -1);
     pthread_mutex_init(&channel->bell_lock, NULL);
     return channel;
@@ -143,21 +145,21 @@ void rts_channel_destroy(rts_channel_t *channel)
         return;
     }
     rts_bell_unlisten(channel);
-    const int bell = atomic_load_explicit(&channel->lua_bell, memory_order_relaxed);
-    if (bell >= 0) {
-        close(bell);
-    }
-    if (channel->host_bell >= 0) {
-        close(channel->host_bell);
-    }
-    if (channel->bells >= 0) {
-        close(channel->bells);
+    const int descriptors[] = {
+        atomic_load_explicit(&channel->lua_bell, memory_order_relaxed),
+        atomic_load_explicit(&channel->host_ringer, memory_order_relaxed),
+        channel->lua_end,
+        channel->host_bell,
+        channel->bells,
+        channel->memfd,
+    };
+    for (size_t i = 0; i < sizeof(descriptors) / sizeof(descriptors[0]); i++) {
+        if (descriptors[i] >= 0) {
+            close(descriptors[i]);
+        }
     }
     if (channel->base != NULL) {
         munmap(channel->base, channel->mapped_bytes);
-    }
-    if (channel->memfd >= 0) {
-        close(channel->memfd);
     }
     pthread_mutex_destroy(&channel->bell_lock);
     free(channel);

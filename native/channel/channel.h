@@ -90,7 +90,14 @@ void rts_host_layout(const rts_channel_t *channel, uint32_t *sq_offset, uint32_t
 /* The descriptor that becomes readable when Lua rings. Owned by the channel. */
 int rts_host_bell(const rts_channel_t *channel);
 
-/* Empties the host's doorbell. */
+/* Makes the host's doorbell a socket pair, for a host in another process: it shares no open file
+ * with us, whose flags it could change so that ringing blocks.
+ * Threads: any, before that host knows the channel.
+ * Owns: the caller, the host's end.
+ * Returns: it, or -1 with errno. */
+int rts_host_bell_pair(rts_channel_t *channel);
+
+/* Empties the host's doorbell, of what one look finds there. */
 void rts_host_bell_drain(rts_channel_t *channel);
 
 /* How many cores the host may run on. */

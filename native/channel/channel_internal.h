@@ -11,10 +11,13 @@ struct rts_channel {
     uint8_t *sq;
     uint8_t *cq;
     uint32_t ring_bytes;
-    int host_bell; /* eventfd: rung by Lua, polled by the host */
-    /* Rung by the host: an eventfd, or the accepted end of nginx's cosocket. -1 until there is
+    int host_bell; /* polled by the host: an eventfd, or its end of the pair below */
+    /* Our end of a socket pair, where the host is another process: -1, and Lua rings host_bell. */
+    _Atomic int host_ringer;
+    /* Rung by the host: a socket, whose other end is nginx's cosocket or lua_end. -1 until there is
      * one; a ring that came before then is kept in the control page. */
     _Atomic int lua_bell;
+    int lua_end; /* of a doorbell for other event loops, else -1 */
     /* How often lua_bell has been replaced. In a host of another process: of the one it has. */
     uint32_t bell_epoch;
     int bells; /* in a host of another process: where doorbells come from; else -1 */

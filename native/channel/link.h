@@ -28,7 +28,7 @@ enum {
 /* Of a HELLO, in this order. */
 enum {
     RTS_HELLO_MEMORY, /* the channel's memfd */
-    RTS_HELLO_HOST_BELL, /* its eventfd */
+    RTS_HELLO_HOST_BELL, /* the end of a socket pair that becomes readable */
     RTS_HELLO_BELLS, /* the bells' socket */
     RTS_HELLO_SETTINGS, /* a sealed memfd */
     RTS_HELLO_FDS

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -109,6 +110,13 @@ static int host_ring(rts_channel_t *channel)
 {
     const uint64_t one = 1;
     ssize_t n;
+    const int ringer = atomic_load_explicit(&channel->host_ringer, memory_order_acquire);
+    if (ringer >= 0) {
+        do {
+            n = send(ringer, &one, sizeof(one), MSG_DONTWAIT | MSG_NOSIGNAL);
+        } while (n < 0 && errno == EINTR);
+        return RTS_OK; /* full: it is ringing already; closed: whoever watches the host sees it end */
+    }
     do {
         n = write(channel->host_bell, &one, sizeof(one));
     } while (n < 0 && errno == EINTR);
@@ -210,8 +218,8 @@ int rts_host_cores(const rts_channel_t *channel)
 
 void rts_host_bell_drain(rts_channel_t *channel)
 {
-    uint64_t count;
-    while (read(channel->host_bell, &count, sizeof(count)) < 0 && errno == EINTR) {
+    uint64_t rings[8];
+    while (read(channel->host_bell, rings, sizeof(rings)) < 0 && errno == EINTR) {
     }
 }
 

@@ -22,7 +22,7 @@
 #define RTS_VERSION "0.1.0"
 
 /* Raised whenever the layout of the mapping, the records or the backend table changes. */
-#define RTS_PROTOCOL 4
+#define RTS_PROTOCOL 5
 
 enum {
     RTS_OK = 0,
@@ -181,11 +181,12 @@ int rts_cq_wait(rts_channel_t *channel, uint32_t head, uint32_t spin_us, uint32_
  * Progress: no system call. */
 int rts_cq_spin(const rts_channel_t *channel, uint32_t head, uint32_t spin_us);
 
-/* Lua's doorbell as an eventfd, for event loops other than nginx's.
+/* Lua's doorbell as a descriptor that becomes readable, for event loops other than nginx's: whoever
+ * polls it reads what is there. The doorbell before it is closed, so it must be disarmed.
  * Threads: Lua.
  * Owns: the channel.
  * Returns: the descriptor, or a negated RTS_E_SYSTEM. */
-int rts_bell_eventfd(rts_channel_t *channel, char *errbuf, size_t *errlen);
+int rts_bell_pair(rts_channel_t *channel, char *errbuf, size_t *errlen);
 
 /* Lua's doorbell as a unix socket that nginx can connect a cosocket to: listens in a new private
  * directory below `dir` (NULL: /tmp) and writes its path to path, *pathlen room on entry.

@@ -26,7 +26,7 @@
 #include "channel/link.h"
 #include "runtime/spawn.h"
 
-enum { TAIL_BYTES = 4096, NEVER = -1 };
+enum { TAIL_BYTES = 4096, LAST_WORDS = 64, NEVER = -1 };
 
 typedef struct {
     rts_host_context_t *context;
@@ -91,20 +91,24 @@ static int settings_memfd(const rts_host_context_t *context)
 
 static int say_hello(const process_t *process, int bells_of_host)
 {
-    const rts_channel_t *channel = process->context->channel;
+    rts_channel_t *channel = process->context->channel;
     const int settings = settings_memfd(process->context);
-    if (settings < 0) {
-        return -1;
-    }
+    const int bell = rts_host_bell_pair(channel);
+    int sent = -1;
     const int fds[RTS_HELLO_FDS] = {
         [RTS_HELLO_MEMORY] = rts_channel_memory_fd(channel),
-        [RTS_HELLO_HOST_BELL] = rts_host_bell(channel),
+        [RTS_HELLO_HOST_BELL] = bell,
         [RTS_HELLO_BELLS] = bells_of_host,
         [RTS_HELLO_SETTINGS] = settings,
     };
-    const int sent =
-        rts_link_send(process->link, RTS_LINK_HELLO, RTS_PROTOCOL, NULL, 0, fds, RTS_HELLO_FDS);
-    close(settings);
+    if (settings >= 0 && bell >= 0) {
+        sent =
+            rts_link_send(process->link, RTS_LINK_HELLO, RTS_PROTOCOL, NULL, 0, fds, RTS_HELLO_FDS);
+    }
+    const int error = errno;
+    const int ours[] = {settings, bell};
+    close_all(ours, 2);
+    errno = error;
     return sent;
 }
 
@@ -147,27 +151,32 @@ static int start(process_t *process)
     return code;
 }
 
-/* Passes on what the child printed, to nginx's error log as a rule, and keeps the end of it. */
-static void read_output(process_t *process)
+/* Passes on some of what the child printed, to nginx's error log as a rule, and keeps the end of it.
+ * Returns whether there was any. */
+static int read_output(process_t *process)
 {
     char buffer[TAIL_BYTES];
-    for (ssize_t n; (n = read(process->output, buffer, sizeof(buffer))) > 0;) {
-        (void) !write(STDERR_FILENO, buffer, (size_t) n);
-        const size_t got = (size_t) n;
-        const size_t keep =
-            process->tail_length + got > TAIL_BYTES ? TAIL_BYTES - got : process->tail_length;
-        memmove(process->tail, process->tail + process->tail_length - keep, keep);
-        memcpy(process->tail + keep, buffer, got);
-        process->tail_length = keep + got;
-        process->tail[process->tail_length] = '\0';
+    const ssize_t n = read(process->output, buffer, sizeof(buffer));
+    if (n <= 0) {
+        return 0;
     }
+    (void) !write(STDERR_FILENO, buffer, (size_t) n);
+    const size_t got = (size_t) n;
+    const size_t keep =
+        process->tail_length + got > TAIL_BYTES ? TAIL_BYTES - got : process->tail_length;
+    memmove(process->tail, process->tail + process->tail_length - keep, keep);
+    memcpy(process->tail + keep, buffer, got);
+    process->tail_length = keep + got;
+    process->tail[process->tail_length] = '\0';
+    return 1;
 }
 
-static void read_link(process_t *process)
+/* Takes one message. Returns whether there was one. */
+static int read_link(process_t *process)
 {
     rts_link_message_t message;
-    int got;
-    while ((got = rts_link_receive(process->link, &message)) == 1) {
+    const int got = rts_link_receive(process->link, &message);
+    if (got == 1) {
         if (message.kind == RTS_LINK_NODE) {
             process->context->report_node(process->context, message.text, (int) message.value);
         } else if (message.kind == RTS_LINK_READY && !process->ready) {
@@ -178,10 +187,10 @@ static void read_link(process_t *process)
             snprintf(process->words, sizeof(process->words), "%.1000s", message.text);
         }
         rts_link_drop(&message);
-    }
-    if (got == 0 || errno != EAGAIN) {
+    } else if (got == 0 || errno != EAGAIN) {
         process->link_open = 0;
     }
+    return got == 1;
 }
 
 /* Carries out what interrupt noted, and looks after a child that lingers. */
@@ -232,8 +241,7 @@ static void watch(process_t *process)
         if (poll(fds, COUNT, milliseconds_left(process)) < 0 && errno != EINTR) {
             signal_child(process, SIGKILL);
         }
-        read_output(process);
-        if (fds[OUTPUT].revents & POLLHUP) {
+        if (fds[OUTPUT].revents != 0 && !read_output(process)) {
             close(process->output); /* closed by all who had it */
             process->output = -1;
         }
@@ -343,9 +351,10 @@ static void run_process(process_t *process)
     context->env = NULL;
     pthread_mutex_unlock(&context->lock);
     const int status = rts_child_end(process->child);
-    read_output(process);
-    if (process->link_open) {
-        read_link(process);
+    /* Its last words; what it has started may go on talking. */
+    for (int i = 0; i < LAST_WORDS && read_output(process); i++) {
+    }
+    for (int i = 0; i < LAST_WORDS && process->link_open && read_link(process); i++) {
     }
     context->report_process(context, 0);
     report_end(process, status);

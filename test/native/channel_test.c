@@ -214,8 +214,8 @@ static void leaves_nothing(const void *unused)
         rts_channel_t *channel = new_channel(65536, 0);
         char text[256];
         size_t length = sizeof(text);
-        CHECK(rts_bell_eventfd(channel, text, &length) >= 0);
-        CHECK(rts_bell_eventfd(channel, text, &length) >= 0); /* replaces, closes the first */
+        CHECK(rts_bell_pair(channel, text, &length) >= 0);
+        CHECK(rts_bell_pair(channel, text, &length) >= 0); /* replaces, closes the first */
         char path[108];
         size_t path_length = sizeof(path);
         CHECK_EQ(rts_bell_listen(channel, NULL, path, &path_length, text, &length), 0);

@@ -247,7 +247,7 @@ static void completions(const void *argument)
     rts_channel_view(run.channel, &run.view);
     char text[256];
     size_t length = sizeof(text);
-    const int bell = rts_bell_eventfd(run.channel, text, &length);
+    const int bell = rts_bell_pair(run.channel, text, &length);
     CHECK(bell >= 0);
     pthread_t host;
     CHECK_EQ(pthread_create(&host, NULL, host_writes, &run), 0);

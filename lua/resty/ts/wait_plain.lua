@@ -274,7 +274,7 @@ end
 function plain:fd()
     local channel = self.client.channel
     if not self.bell then
-        local fd = channel.lib.rts_bell_eventfd(channel.c, native.error_args())
+        local fd = channel.lib.rts_bell_pair(channel.c, native.error_args())
         if fd < 0 then
             return nil, native.error_text()
         end
