@@ -66,6 +66,7 @@ function _M.new(lib, options, log)
         short_lives = 0,        -- that ended soon, in a row
         restart_at = nil,       -- when the next life is to begin, while calls are refused
         replay = nil,           -- of whoever must tell each environment something
+        served = false,         -- whether a life has been ready
         last_end = nil,         -- { code, text, stack }: of the last life that ended
         host = nil,             -- the host's file
         library_dir = nil,

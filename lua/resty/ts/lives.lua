@@ -49,8 +49,9 @@ local LEAST_DELAY_MS, MOST_DELAY_MS = 100, 10000
 local PATIENCE_MS = 250
 local STACK_BYTES = 4194304
 local SCRATCH_BYTES = 4096
--- Another start would end the same way.
-local FINAL = { no_libnode = true, wrong_abi = true, no_host = true, bad_option = true }
+-- Another start would end the same way, where none has succeeded yet: files may be replaced later.
+local FINAL = { no_libnode = true, wrong_abi = true, no_host = true, no_node = true,
+                bad_option = true }
 
 local scratch = ffi_new("uint8_t[?]", SCRATCH_BYTES)
 
@@ -181,6 +182,7 @@ function _M:on_ready()
         self.generation = next_generation()
     else
         life.ready, life.ready_at = true, self.now_ms()
+        self.served = true
         self.state = "ready"
         self:tell_choice()
     end
@@ -300,7 +302,7 @@ local function end_life(self, code, text)
                 .. (TEXT[code] or code) .. ": " .. text
                 .. (started and "; " .. failed .. " calls in flight failed, " .. #messages
                                 .. " queued messages go on" or ""))
-    if FINAL[code] then
+    if FINAL[code] and not self.served then
         self:refuse("failed", code, text)
         return
     end

@@ -1,7 +1,7 @@
 #!/usr/bin/env luajit
--- A program that takes the place of node in the process runtime and means harm: it greets the worker
--- as a host does, then fills both doorbells, makes its ends of them block, and has the worker ring
--- all the time.
+-- A program that takes the place of node in the process runtime and means harm: it greets the
+-- worker as a host does, then fills both doorbells, makes its ends of them block, and has the
+-- worker ring all the time.
 
 local ffi = require "ffi"
 local bit = require "bit"

@@ -118,7 +118,11 @@ describe("a node that cannot be used is no_node:", () => {
 
   test("a program that is no node ends the start, with what it printed", () =>
     withNginx(
-      { ts: { runtime: "process", node: "/bin/ls" }, locations, allowLog: [/did not start/] },
+      {
+        ts: { runtime: "process", node: "/bin/ls" },
+        locations,
+        allowLog: [/did not start|crash loop/],
+      },
       async (nginx) => {
         const answer = await nginx.json<Answer>("/add");
         assert.match(answer.err ?? "", /exit code 2.*ls: unrecognized option/);
