@@ -8,6 +8,8 @@ export type StartOptions = Record<string, LuaValue>;
 export interface ConfigParts {
   /** Workers; 1 unless told. */
   workers?: number;
+  /** `worker_connections`; 2048 unless told. */
+  connections?: number;
   /** `user` of the workers. Without it they run as the user who runs the tests. */
   user?: string;
   /** Directives of the main, http and server blocks. */
@@ -140,7 +142,7 @@ worker_processes ${String(parts.workers ?? 1)};
 ${parts.user ? `user ${parts.user};` : ""}
 env TMPDIR=${prefix}/tmp;
 ${indent(parts.main ?? "")}
-events { worker_connections 2048; }
+events { worker_connections ${String(parts.connections ?? 2048)}; }
 http {
   access_log off;
   ${temp}

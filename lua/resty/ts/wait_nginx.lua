@@ -2,9 +2,11 @@
 -- itself waits for the doorbell, a cosocket.
 --
 -- Runs on the Lua side. Invariants: while calls are pending the doorbell is armed, or somebody is
--- about to drain. An exiting worker is held up by awaited calls only: the doorbell's cosocket is
--- closed when there are none. A waiter that its coroutine left behind (the client is gone) is
--- found by the sweep, as nobody waits on its semaphore any more.
+-- about to drain; without a doorbell (no descriptors, no room for its socket) answers are looked
+-- for. An exiting worker is held up by awaited calls only: the doorbell's cosocket is closed when
+-- there are none. A waiter that its coroutine left behind (the client is gone) is found by the
+-- sweep, as nobody waits on its semaphore any more. A timer that is due may never come (nginx had
+-- no connection for it), and then another is made.
 
 local ffi = require "ffi"
 local native = require "resty.ts.native"
@@ -16,14 +18,18 @@ local ipairs = ipairs
 local tonumber = tonumber
 local setmetatable = setmetatable
 local ngx_timer_at = ngx.timer.at
+local ngx_now = ngx.now
 local ngx_sleep = ngx.sleep
 local ngx_spawn = ngx.thread.spawn
 local ngx_kill = ngx.thread.kill
 local ngx_exiting = ngx.worker.exiting
 local ngx_log = ngx.log
 local ngx_ERR = ngx.ERR
+local ngx_NOTICE = ngx.NOTICE
 
 local SWEEP_SECONDS = 0.2
+-- After which a timer will not come any more.
+local LATE_SECONDS = 1
 -- While a call is past its deadline and the host has not said that it knows.
 local WATCH_SECONDS = 0.05
 -- How long the worker may spin for one answer, in µs.
@@ -31,6 +37,11 @@ local SPIN_US = 10
 -- A timer's pool is freed when it ends only: after so many wake-ups the waiter starts anew.
 local WAKEUPS_A_TIMER = 100000
 local BUSY_TURNS = 64
+-- Where the doorbell's socket is made, when nothing is said of it.
+local FOLDERS = { "/tmp", "/dev/shm" }
+-- How often answers are looked for when there is no doorbell, and how long until it is tried again.
+local POLL_SECONDS, IDLE_POLL_SECONDS = 0.001, 0.02
+local DEAF_SECONDS = 1
 -- 20 days. Nothing comes of the timeout, but cosockets must have one.
 local FOREVER_MS = 1728000000
 
@@ -54,9 +65,11 @@ function nginx.new(client)
         client = client,
         free = {},
         nfree = 0,
+        deaf = false,       -- whether there is no doorbell, and the log says so
         connecting = false, -- whether the doorbell's connection is being made
-        running = false,    -- whether waiter_main is scheduled or runs
-        sweeping = false,
+        running = false,    -- whether waiter_main runs
+        due = 0,            -- when the one that is scheduled is late, else 0
+        sweep_due = 0,      -- when the sweep that is scheduled is late, else 0
         wakeups_a_timer = WAKEUPS_A_TIMER,
         kicker = nil,       -- the semaphore of kicker_main, while it runs
         kick_posted = false,
@@ -105,12 +118,13 @@ end
 
 
 function nginx:ensure_running()
-    if self.running then
+    local now = ngx_now()
+    if self.running or now < self.due then
         return
     end
     local ok, err = ngx_timer_at(0, waiter_main, self)
     if ok then
-        self.running = true
+        self.due = now + LATE_SECONDS
     else
         ngx_log(ngx_ERR, "resty.ts: cannot start the waiter: ", err)
     end
@@ -142,7 +156,7 @@ end
 -- Whether nothing but the caller holds up this worker, when it exits: nginx's own rule. To be
 -- called from a timer's handler between two sleeps, as a timer of its own would count.
 function nginx:is_last()
-    return not self.running and self.client:awaited() == 0
+    return not self.running and self.due == 0 and self.client:awaited() == 0
            and native.nginx().ngx_event_no_timers_left() == 0
 end
 
@@ -191,9 +205,12 @@ end
 
 -- Has the client sweep before long.
 function nginx:sweep_later()
-    if not self.sweeping then
+    local now = ngx_now()
+    if now >= self.sweep_due then
         local seconds = self.client.abandoned > 0 and WATCH_SECONDS or SWEEP_SECONDS
-        self.sweeping = ngx_timer_at(seconds, sweep, self) and true or false
+        if ngx_timer_at(seconds, sweep, self) then
+            self.sweep_due = now + seconds + LATE_SECONDS
+        end
     end
 end
 
@@ -302,20 +319,38 @@ local function post_room(self)
 end
 
 
+-- Has the doorbell listen. Returns its path; or nil, err.
+local function listen(self, c)
+    local lib = self.client.channel.lib
+    local size = 108
+    local path = ffi_new("char[?]", size)
+    local length = ffi_new("size_t[1]")
+    local given = self.client.runtime_dir
+    local err
+    for _, folder in ipairs(given and { given } or FOLDERS) do
+        length[0] = size
+        if lib.rts_bell_listen(c, folder, path, length, native.error_args()) == 0 then
+            return "unix:" .. ffi_str(path, tonumber(length[0]))
+        end
+        err = err or native.error_text()
+    end
+    return nil, err
+end
+
+
 -- Connects a cosocket to the doorbell. Returns it, or nil, err.
 local function connect_bell(self)
     local channel = self.client.channel
     local lib, c = channel.lib, channel.c
-    local size = 108
-    local path = ffi_new("char[?]", size)
-    local length = ffi_new("size_t[1]", size)
-    if lib.rts_bell_listen(c, self.client.runtime_dir, path, length, native.error_args()) ~= 0 then
-        return nil, native.error_text()
+    local path, err = listen(self, c)
+    if not path then
+        return nil, err
     end
     local sock = ngx.socket.tcp()
     sock:settimeouts(1000, 1000, FOREVER_MS)
     self.connecting = true -- so that c lives
-    local ok, err = sock:connect("unix:" .. ffi_str(path, tonumber(length[0])))
+    local ok
+    ok, err = sock:connect(path)
     self.connecting = false
     if not ok then
         lib.rts_bell_unlisten(c)
@@ -388,28 +423,70 @@ local function waiter_loop(self, sock)
 end
 
 
-function waiter_main(premature, self)
-    if premature and self.client:awaited() == 0 then
-        self.running = false
-        return
+-- Looks for answers now and then, for want of a doorbell. Returns whether to go on.
+local function poll_loop(self)
+    local client = self.client
+    local deadline = ngx_now() + DEAF_SECONDS
+    while ngx_now() < deadline do
+        client:drain()
+        post_room(self)
+        if client.stopped or ngx_exiting() and client:awaited() == 0 then
+            return false
+        end
+        ngx_sleep(client.pending > 0 and POLL_SECONDS or IDLE_POLL_SECONDS)
     end
-    local sock, err = connect_bell(self)
-    if not sock then
-        self.running = false
-        self.client:fail_pending("unavailable", "the doorbell does not connect: " .. err)
-        return
-    end
+    return true
+end
+
+
+-- Waits on the doorbell until it is to be connected anew. Returns whether to go on.
+local function ring_loop(self, sock)
+    local channel = self.client.channel
     local kicker = ngx_spawn(kicker_main, self)
     local again, reason = waiter_loop(self, sock)
     ngx_kill(kicker)
     self.kicker, self.kick_posted = nil, false
-    self.client.channel.lib.rts_sq_kick(self.client.channel.c)
-    self.client.channel.lib.rts_cq_disarm(self.client.channel.c)
+    channel.lib.rts_sq_kick(channel.c)
+    channel.lib.rts_cq_disarm(channel.c)
     sock:close()
-    self.running = false
     if reason then
         ngx_log(ngx_ERR, "resty.ts: the doorbell broke, connecting anew: ", reason)
     end
+    return again
+end
+
+
+function waiter_main(premature, self)
+    if self.running then
+        return -- another was late, and came
+    end
+    self.due = 0
+    if self.client.stopped then
+        self.client:release()
+        return
+    end
+    if premature and self.client:awaited() == 0 then
+        return
+    end
+    self.running = true
+    local sock, err = connect_bell(self)
+    local again
+    if sock then
+        if self.deaf then
+            self.deaf = false
+            ngx_log(ngx_NOTICE, "resty.ts: the doorbell is connected again")
+        end
+        again = ring_loop(self, sock)
+    else
+        if not self.deaf then
+            self.deaf = true
+            ngx_log(ngx_ERR, "resty.ts: the doorbell does not connect, so answers are looked for ",
+                    "every millisecond: ", err, "; it is tried again until it does (descriptors: ",
+                    "worker_rlimit_nofile; its socket's folder: runtime_dir)")
+        end
+        again = poll_loop(self)
+    end
+    self.running = false
     if self.client.stopped then
         self.client:release()
     elseif again or self.client:awaited() > 0 then
@@ -419,7 +496,7 @@ end
 
 
 function sweep(premature, self)
-    self.sweeping = false
+    self.sweep_due = 0
     if premature then
         return
     end

@@ -16,7 +16,8 @@ local null = values.null
 
 -- Codes that say that the runtime has no room, or is not there.
 local OVERLOAD = {
-    queue_full = true, unavailable = true, exited = true, stopped = true, not_started = true,
+    queue_full = true, unavailable = true, exited = true, stalled = true,
+    out_of_memory = true, stopped = true, not_started = true,
     start_timeout = true, no_libnode = true, wrong_abi = true, no_host = true,
 }
 local KINDS = { "on_error", "on_timeout", "on_overload" }
