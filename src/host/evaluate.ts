@@ -34,7 +34,27 @@ function given(namespace: Namespace): Namespace {
   return marked;
 }
 
-let count = 0;
+/** File -> numbers of its scripts that may still be in use. */
+const taken = new Map<string, Set<number>>();
+const gone = new FinalizationRegistry<{ file: string; number: number }>(({ file, number }) => {
+  const numbers = taken.get(file)!;
+  numbers.delete(number);
+  if (numbers.size === 0) taken.delete(file);
+});
+
+/**
+ * The name of a script: one that no other has, as by it Node finds the source map of a stack's
+ * frame. And one that others had before: Node 18 keeps for ever the last map of each name.
+ */
+function nameOf(file: string, module: NodeJS.Module): string {
+  const numbers = taken.get(file) ?? new Set();
+  taken.set(file, numbers);
+  let number = 1;
+  while (numbers.has(number)) number++;
+  numbers.add(number);
+  gone.register(module, { file, number });
+  return `${file}@${number}.mjs`;
+}
 
 /**
  * @param file absolute path of the source.
@@ -46,10 +66,9 @@ export async function evaluate(file: string, { text, imports }: Compiled): Promi
   // In their order, one after the other, as Node does.
   for (const url of imports) namespaces[url] = given(await importExternal(url));
 
-  // A name of its own: by it Node finds the source map of a stack's frame.
-  const name = `${file}@${++count}.mjs`;
-  const module = new Module(name) as CompilingModule;
-  module.filename = name;
+  const module = new Module(file) as CompilingModule;
+  const name = nameOf(file, module);
+  module.id = module.filename = name;
   module.paths = [];
   module._compile(text, name, "commonjs");
   const script = module.exports as Script;

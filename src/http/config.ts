@@ -19,17 +19,20 @@ const withFormats = ((addFormats as { default?: unknown }).default ?? addFormats
   ajv: Ajv,
 ) => Ajv;
 
-let ajv: Ajv | undefined;
-let ajv2020: Ajv | undefined;
+/** Checks schemas themselves: what it takes for that is made once. */
+let metaAjv: Ajv | undefined;
+let metaAjv2020: Ajv | undefined;
 const compiled = new WeakMap<object, ValidateFunction>();
 
 function compile(schema: Schema): ValidateFunction {
   let validate = compiled.get(schema);
   if (validate === undefined) {
     const is2020 = typeof schema["$schema"] === "string" && schema["$schema"].includes("2020-12");
-    if (is2020) ajv2020 ??= withFormats(new Ajv2020(OPTIONS));
-    else ajv ??= withFormats(new Ajv(OPTIONS));
-    validate = (is2020 ? ajv2020! : ajv!).compile(schema);
+    const meta = is2020 ? (metaAjv2020 ??= new Ajv2020(OPTIONS)) : (metaAjv ??= new Ajv(OPTIONS));
+    void meta.validateSchema(schema, true); // throws: it waits for none of the meta-schemas
+    // Of its own: an Ajv keeps all schemas that it has compiled, and takes no second one of an $id.
+    const options = { ...OPTIONS, validateSchema: false };
+    validate = withFormats(is2020 ? new Ajv2020(options) : new Ajv(options)).compile(schema);
     compiled.set(schema, validate);
   }
   return validate;

@@ -490,6 +490,14 @@ describe("configurations", () => {
     assert.throws(() => engine.run(head(), null, null, null, caller()), /not known/);
   });
 
+  test("a schema's $id may be another's, too: a newer version's", async () => {
+    const withId = (name: string): Plugin =>
+      definePlugin({ name, schema: Type.Object({}, { $id: "conf" }), access() {} }) as Plugin;
+    const { engine } = open(withId("first"), withId("second"));
+    await engine.configure(1, [["first", null]]);
+    await engine.configure(2, [["second", null]]);
+  });
+
   for (const [conf, expected] of [
     [{}, /secret is missing/],
     [{ secret: "short" }, /secret must NOT have fewer than 8 characters/],
