@@ -1,8 +1,9 @@
 /*
  * See link.h.
  *
- * Threads: the environment's own. Invariant: the channel lives as long as the process: whoever
- * uses it need not ask whether the worker is still there.
+ * Threads: the environment's own; Watch on one of its own, which hears the worker while JavaScript does
+ * not come back to its loop. Invariant: link and channel live as long as the process: whoever
+ * uses them need not ask whether the worker is still there.
  */
 #include "addon/link.h"
 
@@ -14,8 +15,11 @@
 #include <uv.h>
 
 #include <cstring>
+#include <mutex>
 #include <string>
+#include <thread>
 
+#include "addon/stack.h"
 #include "channel/channel.h"
 #include "channel/link.h"
 
@@ -108,24 +112,42 @@ class Link : public Napi::ObjectWrap<Link> {
     callback_ = Napi::Persistent(info[0].As<Napi::Function>());
     context_ = std::make_unique<Napi::AsyncContext>(info.Env(), "resty-ts");
     Ref();
-    poll_.data = this;
-    uv_poll_init(loop, &poll_, fd_);
-    uv_poll_start(&poll_, UV_READABLE | UV_DISCONNECT, [](uv_poll_t* handle, int, int) {
-      static_cast<Link*>(handle->data)->OnReadable();
-    });
+    ended_.data = this;
+    uv_async_init(loop, &ended_,
+                  [](uv_async_t* handle) { static_cast<Link*>(handle->data)->OnEnd(); });
+    probe_ = std::make_unique<StackProbe>(info.Env(), &Link::TellStack, this);
     napi_add_async_cleanup_hook(info.Env(), &Link::OnEnvironmentEnd, this, nullptr);
+    std::thread(&Link::Watch, this).detach();
   }
 
-  void OnReadable() {
+  void Watch() {
     rts_link_message_t message;
-    bool end = false;
-    int got = 0;
-    while (!end && (got = rts_link_receive(fd_, &message)) == 1) {
-      end = message.kind == RTS_LINK_STOP;
-      rts_link_drop(&message);
+    struct pollfd readable = {fd_, POLLIN, 0};
+    for (bool ending = false; !ending;) {
+      const int got = rts_link_receive(fd_, &message);
+      if (got < 0 && errno == EAGAIN) {
+        poll(&readable, 1, -1);
+        continue;
+      }
+      ending = got != 1 || message.kind == RTS_LINK_STOP;
+      if (got == 1 && message.kind == RTS_LINK_STACK) probe_->Ask();
+      if (got == 1) rts_link_drop(&message);
     }
-    if (!end && got < 0 && errno == EAGAIN) return;
-    uv_poll_stop(&poll_);
+    const std::lock_guard<std::mutex> guard(lock_);
+    if (!closed_) uv_async_send(&ended_);
+  }
+
+  static void TellStack(void* data, const std::string& json) {
+    const int memory = memfd_create("resty-ts-stack", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (memory < 0) return;
+    if (write(memory, json.data(), json.size()) == static_cast<ssize_t>(json.size()) &&
+        fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) == 0) {
+      rts_link_send(static_cast<Link*>(data)->fd_, RTS_LINK_STACK, 0, nullptr, 0, &memory, 1);
+    }
+    close(memory);
+  }
+
+  void OnEnd() {
     Napi::Env env = Env();
     Napi::HandleScope scope(env);
     napi_value result = nullptr;
@@ -134,8 +156,11 @@ class Link : public Napi::ObjectWrap<Link> {
 
   static void OnEnvironmentEnd(napi_async_cleanup_hook_handle handle, void* data) {
     auto* self = static_cast<Link*>(data);
-    self->poll_.data = handle;
-    uv_close(reinterpret_cast<uv_handle_t*>(&self->poll_), [](uv_handle_t* closed) {
+    self->probe_->Close();
+    const std::lock_guard<std::mutex> guard(self->lock_);
+    self->closed_ = true;
+    self->ended_.data = handle;
+    uv_close(reinterpret_cast<uv_handle_t*>(&self->ended_), [](uv_handle_t* closed) {
       napi_remove_async_cleanup_hook(static_cast<napi_async_cleanup_hook_handle>(closed->data));
     });
   }
@@ -143,7 +168,10 @@ class Link : public Napi::ObjectWrap<Link> {
   int fd_ = -1;
   rts_channel_t* channel_ = nullptr;
   std::string settings_;
-  uv_poll_t poll_ = {};
+  uv_async_t ended_ = {};
+  std::mutex lock_;
+  bool closed_ = false;  // the handle is: under lock_
+  std::unique_ptr<StackProbe> probe_;
   Napi::FunctionReference callback_;
   std::unique_ptr<Napi::AsyncContext> context_;
 };

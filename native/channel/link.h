@@ -23,6 +23,8 @@ enum {
     RTS_LINK_NODE = 4, /* to the worker: Node's ABI; its version */
     RTS_LINK_READY = 5, /* to the worker: the host runs */
     RTS_LINK_FAILED = 6, /* to the worker: an RTS_E_* code; why the host does not start */
+    RTS_LINK_STACK = 7, /* to the host: where is JavaScript?; to the worker: a sealed memfd, which
+                         * holds what rts_runtime_stack gives */
 };
 
 /* Of a HELLO, in this order. */

@@ -22,7 +22,7 @@
 #define RTS_VERSION "0.1.0"
 
 /* Raised whenever the layout of the mapping, the records or the backend table changes. */
-#define RTS_PROTOCOL 5
+#define RTS_PROTOCOL 6
 
 enum {
     RTS_OK = 0,

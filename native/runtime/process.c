@@ -16,10 +16,12 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -27,6 +29,8 @@
 #include "runtime/spawn.h"
 
 enum { TAIL_BYTES = 4096, LAST_WORDS = 64, NEVER = -1 };
+/* A host that stalls has so long to say where; the Lua side waits a little longer for its end. */
+enum { STACK_US = 150000, STACK_BYTES = 4 << 20 };
 
 typedef struct {
     rts_host_context_t *context;
@@ -171,6 +175,42 @@ static int read_output(process_t *process)
     return 1;
 }
 
+/* What a memfd of the host's holds, which must be sealed so that it stays as it is, and be UTF-8.
+ * Returns NULL when it is not. */
+static char *read_text(int fd)
+{
+    struct stat status;
+    const int wanted = F_SEAL_SHRINK | F_SEAL_WRITE;
+    const int seals = fcntl(fd, F_GET_SEALS);
+    if (seals < 0 || (seals & wanted) != wanted || fstat(fd, &status) != 0 ||
+        status.st_size > STACK_BYTES) {
+        return NULL;
+    }
+    const size_t size = (size_t) status.st_size;
+    char *text = malloc(size + 1);
+    if (text != NULL && pread(fd, text, size, 0) == status.st_size && rts_utf8_valid(text, size)) {
+        text[size] = '\0';
+        return text;
+    }
+    free(text);
+    return NULL;
+}
+
+static void take_stack(process_t *process, const rts_link_message_t *message)
+{
+    rts_host_context_t *context = process->context;
+    char *text = message->fd_count == 1 ? read_text(message->fds[0]) : NULL;
+    pthread_mutex_lock(&context->lock);
+    if (context->fail_code == RTS_E_STALLED) {
+        char *before = context->stack;
+        context->stack = text;
+        text = before;
+        process->kill_at_us = rts_now_us();
+    }
+    pthread_mutex_unlock(&context->lock);
+    free(text);
+}
+
 /* Takes one message. Returns whether there was one. */
 static int read_link(process_t *process)
 {
@@ -185,6 +225,8 @@ static int read_link(process_t *process)
         } else if (message.kind == RTS_LINK_FAILED && !process->ready) {
             process->fail_code = (int) message.value;
             snprintf(process->words, sizeof(process->words), "%.1000s", message.text);
+        } else if (message.kind == RTS_LINK_STACK) {
+            take_stack(process, &message);
         }
         rts_link_drop(&message);
     } else if (got == 0 || errno != EAGAIN) {
@@ -204,8 +246,10 @@ static void advance(process_t *process)
     const uint64_t now = rts_now_us();
     const int hard = atomic_load(&process->hard);
 
-    if (fail_code == RTS_E_STALLED) {
-        signal_child(process, SIGKILL); /* it heeds nothing else */
+    if (fail_code == RTS_E_STALLED && !process->terminating) {
+        process->terminating = 1;
+        process->kill_at_us = now + STACK_US; /* it heeds nothing else */
+        rts_link_send(process->link, RTS_LINK_STACK, 0, NULL, 0, NULL, 0);
     } else if (stop && !hard) {
         rts_link_send(process->link, RTS_LINK_STOP, 0, NULL, 0, NULL, 0);
     } else if ((hard || !process->link_open) && !process->terminating) {

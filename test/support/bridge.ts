@@ -27,6 +27,8 @@ export interface Stats {
   carried_over: number;
   node_version?: string;
   abi?: number;
+  runtime?: "embedded" | "process";
+  process_id?: number;
 }
 
 if (!existsSync(join(PROJECT_ROOT, "build", "Release", "libresty_ts.so"))) {

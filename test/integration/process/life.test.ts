@@ -1,7 +1,7 @@
 /** One life of a host process: it serves, is a child as it should be, and ends. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { statsOf, untilState, type Answer, type Stats } from "../../support/bridge.js";
+import { statsOf, untilState, type Answer } from "../../support/bridge.js";
 import { until } from "../../support/deadline.js";
 import { withNginx, type Nginx, type NginxOptions } from "../../support/nginx.js";
 import { content } from "../../support/nginx-config.js";
@@ -32,14 +32,9 @@ const options: NginxOptions = {
   },
 };
 
-interface ProcessStats extends Stats {
-  runtime: string;
-  process_id?: number;
-}
-
 async function hostOf(nginx: Nginx): Promise<number> {
   await untilState(nginx, "ready");
-  return ((await statsOf(nginx)) as ProcessStats).process_id ?? assert.fail("there is no host");
+  return (await statsOf(nginx)).process_id ?? assert.fail("there is no host");
 }
 
 const ENDED = /the (runtime|environment) ended|TypeError: so it is|exited/;
@@ -49,7 +44,7 @@ describe("a host process", () => {
   test("answers calls of all kinds and sizes", () =>
     withNginx({ ...options, allowLog: [/so it is/, /missing\.ts/] }, async (nginx) => {
       const host = await hostOf(nginx);
-      const stats = (await statsOf(nginx)) as ProcessStats;
+      const stats = await statsOf(nginx);
       assert.equal(stats.runtime, "process");
       assert.equal(stats.node_version, process.version);
       assert.deepEqual(await nginx.json("/add"), { value: 3 });

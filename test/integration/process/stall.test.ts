@@ -1,0 +1,53 @@
+/** A handler that does not come back: its host is ended, and the error log says where it was. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { MAJORS, nodes } from "../../../scripts/lib/nodes.mjs";
+import { statsOf, untilState, type Answer } from "../../support/bridge.js";
+import { until } from "../../support/deadline.js";
+import { withNginx, type Nginx, type NginxOptions } from "../../support/nginx.js";
+import { content } from "../../support/nginx-config.js";
+
+const options = (node: string): NginxOptions => ({
+  ts: { runtime: "process", node, stall_ms: 100, timeout_ms: 20_000 },
+  locations: {
+    "/add": content(`t.reply(ts.import("calc.ts").add(1, 2))`),
+    "/loaded": content(`t.reply(ts.import("wait.ts").sleep(0))`),
+    "/spin": content(`t.reply(ts.call(ts.import("wait.ts").spinForever, { timeout_ms = 1000 }))`),
+    "/late": content(`t.reply(ts.call(ts.import("wait.ts").sleep, { timeout_ms = 100 }, 60000))`),
+  },
+  allowLog: [/the environment ended/, /the handler that stalled/],
+});
+
+async function hasNewLife(nginx: Nginx): Promise<void> {
+  await until("there is another life", async () => (await statsOf(nginx)).lives === 2);
+  await untilState(nginx, "ready");
+  assert.deepEqual(await nginx.json("/add"), { value: 3 });
+}
+
+describe("the error log has the place, in the source, where a handler stalled, of", () => {
+  for (const major of MAJORS) {
+    const node = nodes().get(major);
+    const skip = node === undefined && `there is no .deps/nodes/${String(major)}`;
+    test(`Node ${String(major)}`, { skip }, () =>
+      withNginx(options(node ?? ""), async (nginx) => {
+        // Not to be cancelled before it has begun.
+        assert.deepEqual(await nginx.json("/loaded"), { value: 0 });
+        assert.match((await nginx.json<Answer>("/spin")).code ?? "", /^(timeout|stalled)$/);
+        await hasNewLife(nginx);
+        await nginx.waitForLog(
+          /the handler that stalled:\n +at \S*spinForever \(\S*wait\.ts:\d+:\d+\)/,
+        );
+      }),
+    );
+  }
+});
+
+test("a host that is stopped is ended, too, and its stack is not known", () =>
+  withNginx(options("node"), async (nginx) => {
+    await untilState(nginx, "ready");
+    const { process_id: host } = await statsOf(nginx);
+    process.kill(host ?? assert.fail("there is no host"), "SIGSTOP");
+    assert.match((await nginx.json<Answer>("/late")).code ?? "", /^(timeout|stalled)$/);
+    await hasNewLife(nginx);
+    assert.doesNotMatch(nginx.errorLog(), /the handler that stalled/);
+  }));
