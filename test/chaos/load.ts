@@ -1,0 +1,177 @@
+/**
+ * The constant load: connections that ask the neighbours one thing after the other, each with a
+ * payload that no other call has, and look at every answer.
+ */
+import type { Client } from "undici";
+import { sleep } from "../support/deadline.js";
+import type { Random } from "../fuzz/random.js";
+import { openClient } from "./site.js";
+import { now, type Tally } from "./tally.js";
+import type { Windows } from "./windows.js";
+
+interface Reply {
+  status: number;
+  headers: Record<string, string | string[] | undefined>;
+  text: string;
+}
+
+interface Kind {
+  path: string;
+  /** How often, beside the others. */
+  weight: number;
+  /** Characters of the payload, at most. */
+  size: number;
+  /** Whether it goes in a field of the request rather than in its body. */
+  field?: true;
+  /** What it notes. */
+  note: string;
+  /** Undefined when the answer is right; else a code, or "wrong". */
+  judge(id: string, text: string, reply: Reply): string | undefined;
+}
+
+function judgeModule(id: string, text: string, reply: Reply): string | undefined {
+  const { value, code } = JSON.parse(reply.text) as { value?: unknown; code?: string };
+  if (code !== undefined) return code;
+  return JSON.stringify(value) === JSON.stringify([id, text]) ? undefined : "wrong";
+}
+
+const KINDS: Record<string, Kind> = {
+  echo: { path: "/echo", weight: 4, size: 200, note: "", judge: judgeModule },
+  large: { path: "/echo", weight: 1, size: 400_000, note: "", judge: judgeModule },
+  late: { path: "/late", weight: 3, size: 200, note: "", judge: judgeModule },
+  access: {
+    path: "/access",
+    weight: 3,
+    size: 0,
+    field: true,
+    note: " access",
+    judge: (id, _text, { status, text }) =>
+      status === 200 && text === `access ${id}` ? undefined : status >= 500 ? "refused" : "wrong",
+  },
+  filter: {
+    path: "/filter",
+    weight: 2,
+    size: 0,
+    field: true,
+    note: " filter",
+    judge: (id, _text, { headers, text }) => {
+      if (headers["x-filter"] === `filter ${id}` && text === "plain") return undefined;
+      return headers["x-filter"] === undefined ? "refused" : "wrong";
+    },
+  },
+};
+
+const ALPHABET = [...'abcdefghijklmnopqrstuvwxyz0123456789 äöü€😀"\\\n'];
+/** Between two requests of a connection, at most. */
+const PAUSE_MS = 4;
+
+export interface LoadOptions {
+  site: string;
+  url: string;
+  connections: number;
+  tally: Tally;
+  windows: Windows;
+  random: Random;
+  /** What was done to the site last. */
+  lastFault: () => string;
+}
+
+export class Load {
+  /** What a call notes when it is begun, to whether it was answered. */
+  readonly begun = new Map<string, boolean>();
+  readonly #options: LoadOptions;
+  readonly #wheel: Kind[] = [];
+  readonly #names = new Map<Kind, string>();
+  readonly #loops: Promise<void>[];
+  #running = true;
+
+  constructor(options: LoadOptions) {
+    this.#options = options;
+    for (const [name, kind] of Object.entries(KINDS)) {
+      this.#names.set(kind, name);
+      for (let i = 0; i < kind.weight; i++) this.#wheel.push(kind);
+    }
+    this.#loops = Array.from({ length: options.connections }, (_, i) => this.#loop(i));
+  }
+
+  async stop(): Promise<void> {
+    this.#running = false;
+    await Promise.all(this.#loops);
+  }
+
+  async #loop(number: number): Promise<void> {
+    const { random, url } = this.#options;
+    const client = openClient(url);
+    const connection = { worker: undefined as number | undefined };
+    client.on("disconnect", () => {
+      connection.worker = undefined;
+    });
+    for (let i = 0; this.#running; i++) {
+      await this.#ask(client, connection, random.pick(this.#wheel), `${number}-${i}`);
+      await sleep(random.below(PAUSE_MS + 1));
+    }
+    await client.destroy();
+  }
+
+  #text(size: number): string {
+    const { random } = this.#options;
+    let text = "";
+    // Long ones repeat themselves, from a place of their own.
+    for (let n = random.below(Math.min(size, 200) + 1); n > 0; n--) {
+      text += ALPHABET[random.below(ALPHABET.length)]!;
+    }
+    return size > 200 ? text.repeat(Math.ceil(random.below(size) / 200)) : text;
+  }
+
+  async #ask(
+    client: Client,
+    connection: { worker: number | undefined },
+    kind: Kind,
+    id: string,
+  ): Promise<void> {
+    const { tally, windows, site, lastFault } = this.#options;
+    const text = this.#text(kind.size);
+    const note = id + kind.note;
+    const from = now();
+    let code: string | undefined;
+    let detail = "";
+    // The connection may be gone, and its worker forgotten, before the failure is seen.
+    let worker = connection.worker;
+    this.begun.set(note, false);
+    tally.calls++;
+    try {
+      const answer = await client.request({
+        path: kind.path,
+        method: "POST",
+        headers: { "x-id": id },
+        body: kind.field ? null : text,
+      });
+      const reply = {
+        status: answer.statusCode,
+        headers: answer.headers,
+        text: await answer.body.text(),
+      };
+      worker = connection.worker = Number(reply.headers["x-worker"]);
+      code = reply.status === 200 || kind.field ? kind.judge(id, text, reply) : "wrong";
+      if (code !== undefined) detail = `${String(reply.status)} ${reply.text.slice(0, 300)}`;
+    } catch (error) {
+      code = "cut";
+      detail = String(error);
+    }
+    if (code === undefined) {
+      this.begun.set(note, true);
+      return;
+    }
+    const name = this.#names.get(kind)!;
+    if (code !== "wrong" && windows.excuse({ kind: name, code, worker, from, to: now() })) {
+      tally.excused++;
+      return;
+    }
+    const ms = (now() - from).toFixed(0);
+    tally.fail(
+      site,
+      `${name} ${id}, worker ${String(worker)}, ${ms} ms: ${code}: ${detail}`,
+      lastFault(),
+    );
+  }
+}
