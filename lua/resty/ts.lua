@@ -7,7 +7,9 @@
 -- Runs on the Lua side. Invariant: a mistake of the caller's (a wrong type) is error(); all else
 -- is nil, err, code with a code of docs/errors.md.
 
+local again = require "resty.ts.again"
 local client = require "resty.ts.client"
+local instances = require "resty.ts.instances"
 local native = require "resty.ts.native"
 local reload = require "resty.ts.reload"
 local runtimes = require "resty.ts.runtimes"
@@ -55,10 +57,12 @@ local OPTIONS = {
     watch = { "boolean", false },
     reload_file = { "string" },
     spin_us = { "number", 80, 0, 10000 },
+    instances = { "number", 1, 1, 64 },
     first_cursor = { "number", 0, 0, 4294967295 }, -- for tests
 }
 
-local current       -- the client, once started
+local current       -- the client, once started; the first when there are several
+local clients       -- all of them, when there are several
 local why_not_started = "call ts.start{...} in init_worker_by_lua* first"
 local imported = {} -- module name -> { name, index, functions }
 local module_count, function_count = 0, 0
@@ -106,12 +110,14 @@ local function check_options(given)
 end
 
 
-local function new_log()
+-- number: of the instance, of count.
+local function new_log(number, count)
     if wait.in_nginx then
         local ngx_log = ngx.log
         local levels = { ngx.ERR, ngx.WARN, ngx.NOTICE, ngx.INFO, ngx.DEBUG }
+        local who = count > 1 and "resty.ts: instance " .. number .. ": " or "resty.ts: "
         return function(level, text)
-            ngx_log(levels[level] or ngx.ERR, "resty.ts: ", text)
+            ngx_log(levels[level] or ngx.ERR, who, text)
         end
     end
     local names = { "error", "warn", "notice", "info", "debug" }
@@ -150,20 +156,41 @@ function _M.start(options)
             return true
         end
     end
+    if checked.instances > 1 and not wait.in_nginx then
+        return failure("bad_option", "instances: there are several in nginx only")
+    end
     local lib, path = native.load(checked.library)
     if not lib then
         return failure("unavailable", path)
     end
-    local started = client.new(lib, checked, new_log())
-    started.reload = _M.internal.entry("resty-ts:host", "reload")
-    started.reply = _M.internal.entry("resty-ts:http", "reply")
-    local ok
-    ok, err, code = started:start(native.dir, checked.host or native.find_host())
-    if not ok then
-        return nil, err, code
+    local all = {}
+    for i = 1, checked.instances do
+        local started = client.new(lib, checked, new_log(i, checked.instances))
+        started.reload = _M.internal.entry("resty-ts:host", "reload")
+        started.reply = _M.internal.entry("resty-ts:http", "reply")
+        started.told = i > 1
+        local ok
+        ok, err, code = started:start(native.dir, checked.host or native.find_host())
+        if not ok then
+            for j = 1, #all do
+                all[j]:stop(1000)
+            end
+            return nil, err, code
+        end
+        all[i] = started
     end
-    current = started
+    current = all[1]
+    clients = #all > 1 and all or nil
     return true
+end
+
+
+-- The client that a call goes to; key: of what keeps to one instance, or nil.
+local function client_of(key)
+    if clients then
+        return instances.choose(clients, key)
+    end
+    return current
 end
 
 
@@ -172,7 +199,8 @@ local function not_started()
 end
 
 
-local function new_handler(module, name, timeout_ms)
+-- options: as ts.import's, checked.
+local function new_handler(module, name, options)
     -- One for all imports: the host knows it by its index.
     local entry = module.functions[name]
     if not entry then
@@ -187,12 +215,14 @@ local function new_handler(module, name, timeout_ms)
         module.functions[name] = entry
         function_count = function_count + 1
     end
+    local timeout_ms, key = options.timeout_ms, options.key
+    local call = options.idempotent and again.call or client.call
     local function handler(...)
-        local started = current
+        local started = client_of(key)
         if not started then
             return not_started()
         end
-        return started:call(entry, timeout_ms or started.options.timeout_ms, ...)
+        return call(started, entry, timeout_ms or started.options.timeout_ms, ...)
     end
     return handler, entry
 end
@@ -234,7 +264,7 @@ end
 
 -- The entry of a module's export: what a client's methods call a function.
 function _M.internal.entry(module_name, name)
-    local _, entry = new_handler(module_of(module_name), name)
+    local _, entry = new_handler(module_of(module_name), name, {})
     return entry
 end
 
@@ -247,8 +277,8 @@ function import_mt.__index(self, name)
         error("an export's name is a string, not a " .. type(name), 2)
     end
     local meta = self[import_mt]
-    local handler, entry = new_handler(meta.module, name, meta.timeout_ms)
-    handlers[handler] = { entry = entry, sync_timeout_ms = meta.sync_timeout_ms }
+    local handler, entry = new_handler(meta.module, name, meta.options)
+    handlers[handler] = { entry = entry, options = meta.options }
     self[name] = handler
     return handler
 end
@@ -257,18 +287,26 @@ end
 -- A TypeScript module, by its path below the folder `modules` of ts.start. Does not look at the
 -- module yet: what is wrong with it comes back from the calls.
 -- options: timeout_ms, sync_timeout_ms: the deadlines of calls to it, else ts.start's.
+-- idempotent: whether a call may be made again whose environment ended before it was answered.
+-- key: a string; of several instances all that has this key goes to the same one.
 -- Returns a table whose fields are functions.
 function _M.import(name, options)
     if type(name) ~= "string" or name == "" then
         error("ts.import takes a module's path", 2)
     end
     options = options or {}
-    local module = module_of(name)
+    if options.key ~= nil and type(options.key) ~= "string" then
+        error("key is a string, not a " .. type(options.key), 2)
+    end
     return setmetatable({
         [import_mt] = {
-            module = module,
-            timeout_ms = check_ms(options.timeout_ms, "timeout_ms"),
-            sync_timeout_ms = check_ms(options.sync_timeout_ms, "sync_timeout_ms"),
+            module = module_of(name),
+            options = {
+                timeout_ms = check_ms(options.timeout_ms, "timeout_ms"),
+                sync_timeout_ms = check_ms(options.sync_timeout_ms, "sync_timeout_ms"),
+                idempotent = options.idempotent,
+                key = options.key,
+            },
         },
     }, import_mt)
 end
@@ -288,10 +326,12 @@ end
 function _M.call(fn, options, ...)
     local known = handler_of(fn, "ts.call")
     local timeout_ms = check_ms(options and options.timeout_ms, "timeout_ms")
-    if not current then
+    local started = client_of(known.options.key)
+    if not started then
         return not_started()
     end
-    return current:call(known.entry, timeout_ms or current.options.timeout_ms, ...)
+    local call = known.options.idempotent and again.call or client.call
+    return call(started, known.entry, timeout_ms or started.options.timeout_ms, ...)
 end
 
 
@@ -301,11 +341,12 @@ end
 function _M.call_sync(fn, timeout_ms, ...)
     local known = handler_of(fn, "ts.call_sync")
     check_ms(timeout_ms, "timeout_ms")
-    if not current then
+    local started = client_of(known.options.key)
+    if not started then
         return not_started()
     end
-    return current:call_sync(known.entry, timeout_ms or known.sync_timeout_ms
-                                          or current.options.sync_timeout_ms, ...)
+    return started:call_sync(known.entry, timeout_ms or known.options.sync_timeout_ms
+                                          or started.options.sync_timeout_ms, ...)
 end
 
 
@@ -313,10 +354,11 @@ end
 -- Returns true when it is queued; or nil, err, code.
 function _M.notify(fn, ...)
     local known = handler_of(fn, "ts.notify")
-    if not current then
+    local started = client_of(known.options.key)
+    if not started then
         return not_started()
     end
-    return current:notify(known.entry, ...)
+    return started:notify(known.entry, ...)
 end
 
 
@@ -329,7 +371,7 @@ function _M.reload()
     if not current then
         return not_started()
     end
-    return reload.run(current)
+    return reload.all(clients or { current })
 end
 
 
@@ -340,7 +382,15 @@ function _M.stop(timeout_ms)
     if not current then
         return not_started()
     end
-    return current:stop(timeout_ms or 1000)
+    local all = clients or { current }
+    local ok, err, code = true, nil, nil
+    for i = 1, #all do
+        local ended, why, what = all[i]:stop(timeout_ms or 1000)
+        if not ended then
+            ok, err, code = nil, why, what
+        end
+    end
+    return ok, err, code
 end
 
 
@@ -350,7 +400,7 @@ function _M.stats()
     if not current then
         return not_started()
     end
-    return current:report()
+    return instances.report(clients or { current })
 end
 
 

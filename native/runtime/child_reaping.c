@@ -429,13 +429,8 @@ static int patch_object(struct dl_phdr_info *object, size_t size, void *data)
     return 0;
 }
 
-void rts_child_reaping_install(int sigchld_blocked)
+static void install(int sigchld_blocked)
 {
-    static int installed;
-    if (installed) {
-        return;
-    }
-    installed = 1;
     objects_t objects = {object_of((void *) rts_child_reaping_install),
                          object_of((void *) uv_spawn)};
     dl_iterate_phdr(patch_object, &objects);
@@ -453,7 +448,15 @@ void rts_child_reaping_install(int sigchld_blocked)
     both.sa_flags |= SA_SIGINFO;
     both.sa_sigaction = on_sigchld;
     sigaction(SIGCHLD, &both, NULL);
+}
 
+void rts_child_reaping_install(int sigchld_blocked)
+{
+    static int installed;
+    if (!installed) {
+        installed = 1;
+        install(sigchld_blocked);
+    }
     if (sigchld_blocked) {
         sigset_t sigchld;
         sigemptyset(&sigchld);

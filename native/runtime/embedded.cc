@@ -44,6 +44,8 @@ struct Once {
   std::string error;
 };
 
+// Environments may be started at the same time.
+pthread_mutex_t once_lock = PTHREAD_MUTEX_INITIALIZER;
 Once* once = nullptr;
 
 // What a full heap may grow by while JavaScript ends.
@@ -270,8 +272,7 @@ void RunLoop(rts_host_context_t* host_context, node::CommonEnvironmentSetup* set
   while (!closed) uv_run(loop, UV_RUN_NOWAIT);
 }
 
-void RunEnvironment(rts_host_context_t* host_context) {
-  Once* process = InitializeOnce(host_context->max_heap_mb);
+void RunEnvironment(rts_host_context_t* host_context, Once* process) {
   if (!process->error.empty()) {
     host_context->report(host_context, RTS_STATE_FAILED, RTS_E_UNAVAILABLE, process->error.c_str());
     return;
@@ -354,8 +355,13 @@ void RunEnvironment(rts_host_context_t* host_context) {
 }
 
 void Run(rts_host_context_t* context) {
-  rts_child_reaping_install(context->sigchld_blocked);
-  RunEnvironment(context);
+  Once* process;
+  {
+    LockGuard guard(&once_lock);
+    rts_child_reaping_install(context->sigchld_blocked);
+    process = InitializeOnce(context->max_heap_mb);
+  }
+  RunEnvironment(context, process);
 }
 
 void Interrupt(rts_host_context_t* context, int hard) {

@@ -25,6 +25,10 @@ export interface Stats {
   stalled: number;
   out_of_memory: number;
   carried_over: number;
+  repeated: number;
+  thread_id: number;
+  process_id?: number;
+  instances?: Stats[];
   node_version?: string;
   abi?: number;
   runtime?: "embedded" | "process";

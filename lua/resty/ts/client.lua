@@ -70,6 +70,7 @@ function _M.new(lib, options, log)
         last_end = nil,         -- { code, text, stack }: of the last life that ended
         host = nil,             -- the host's file
         library_dir = nil,
+        told = false,           -- whether the log has which runtime `auto` has come to
         stopped = false,        -- by ts.stop
         ended = false,          -- and the Node thread has
         released = false,       -- and channel and runtime are freed
@@ -89,7 +90,7 @@ function _M.new(lib, options, log)
         functions = {},         -- index -> function
         stats = { calls = 0, notifications = 0, completed = 0, failed = 0, timeouts = 0,
                   abandoned = 0, refused = 0, dropped_log_entries = 0, lives = 0, exited = 0,
-                  stalled = 0, out_of_memory = 0, carried_over = 0 },
+                  stalled = 0, out_of_memory = 0, carried_over = 0, repeated = 0 },
     }, mt)
     self.waiting = wait.new(self)
     replies.init(lib)

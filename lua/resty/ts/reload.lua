@@ -9,6 +9,7 @@ local wait = require "resty.ts.wait"
 local loaded = package.loaded
 local coroutine_wrap = coroutine.wrap
 local error = error
+local pairs = pairs
 
 local _M = {}
 
@@ -27,6 +28,24 @@ function _M.run(client)
     end
     report.tokens = nil
     return report
+end
+
+
+-- The same for several environments: what one of them refuses is refused, and where one cannot be
+-- asked at all, that is the answer.
+function _M.all(clients)
+    local whole
+    for i = 1, #clients do
+        local report, err, code = _M.run(clients[i])
+        if not report then
+            return nil, err, code
+        end
+        whole = whole or report
+        for name, text in pairs(report.refused) do
+            whole.refused[name] = text
+        end
+    end
+    return whole
 end
 
 

@@ -45,7 +45,8 @@ local DEAF_SECONDS = 1
 -- 20 days. Nothing comes of the timeout, but cosockets must have one.
 local FOREVER_MS = 1728000000
 
-local newest -- the one that on_worker_exit is for
+local all = {} -- whose clients may be in use
+local exit_watched = false
 local exit_tasks = {}
 local waiter_main, sweep, on_worker_exit, on_start_deadline, on_restart
 
@@ -82,10 +83,15 @@ end
 -- Returns at once; the client learns later how it went.
 function nginx:start()
     self:ensure_running()
-    if not newest then
-        ngx_timer_at(FOREVER_MS / 1000, on_worker_exit)
+    if not exit_watched then
+        exit_watched = ngx_timer_at(FOREVER_MS / 1000, on_worker_exit) and true or false
     end
-    newest = self
+    for i = #all, 1, -1 do
+        if all[i].client.released then
+            table.remove(all, i)
+        end
+    end
+    all[#all + 1] = self
     return true
 end
 
@@ -140,9 +146,11 @@ function on_worker_exit(premature)
     for _, task in ipairs(exit_tasks) do
         ngx_timer_at(0, task)
     end
-    -- Wakes the waiter, which sees that the worker is exiting.
-    if newest.running then
-        newest.client.channel:ring()
+    -- Wakes the waiters, which see that the worker is exiting.
+    for i = 1, #all do
+        if all[i].running then
+            all[i].client.channel:ring()
+        end
     end
 end
 
@@ -155,9 +163,14 @@ end
 
 -- Whether nothing but the caller holds up this worker, when it exits: nginx's own rule. To be
 -- called from a timer's handler between two sleeps, as a timer of its own would count.
-function nginx:is_last()
-    return not self.running and self.due == 0 and self.client:awaited() == 0
-           and native.nginx().ngx_event_no_timers_left() == 0
+function nginx.is_last()
+    for i = 1, #all do
+        local one = all[i]
+        if one.running or one.due > 0 or one.client:awaited() > 0 then
+            return false
+        end
+    end
+    return native.nginx().ngx_event_no_timers_left() == 0
 end
 
 

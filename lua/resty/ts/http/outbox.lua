@@ -299,7 +299,7 @@ local function on_worker_exit()
         if client.why then
             return
         end
-        if client.waiting:is_last() then
+        if client.waiting.is_last() then
             break
         end
         ngx.sleep(0.05)
