@@ -32,7 +32,6 @@ export interface Stats {
   node_version?: string;
   abi?: number;
   runtime?: "embedded" | "process";
-  process_id?: number;
 }
 
 if (!existsSync(join(PROJECT_ROOT, "build", "Release", "libresty_ts.so"))) {

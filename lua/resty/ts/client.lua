@@ -357,6 +357,7 @@ function _M:call(fn, timeout_ms, ...)
     end
     local n = select("#", ...)
     local w = waiting:new_waiter()
+    w.timeout_ms = timeout_ms
     local slot, err, code = submit(self, w, fn, timeout_ms, n, spread(n, ...))
     if not slot then
         waiting:recycle(w)
@@ -394,6 +395,7 @@ function _M:call_sync(fn, timeout_ms, ...)
         local left = deadline - self.now_ms()
         if left > 0 then
             self.lib.rts_cq_wait(ch.c, ch.cq_head, self.spin_us, (left < 20 and left or 20) * 1000)
+            self:watch(true)
         end
     until left <= 0
     return timed_out(self, fn, slot, timeout_ms)

@@ -360,9 +360,22 @@ end
 
 -- Watching --------------------------------------------------------------------------------------
 
+-- Whether a caller would have given up by now, had it begun before these ms did.
+local function past_deadline(self, ms)
+    for slot = 0, self.slots - 1 do
+        local w = self.waiters[slot]
+        if w and w.timeout_ms and w.timeout_ms <= ms then
+            return true
+        end
+    end
+    return false
+end
+
+
 -- The watchdog: a call is past its deadline, and the host, which was told so, has read nothing for
 -- stall_ms. To be called now and then while calls are pending.
-function _M:watch()
+-- blocked: whether the worker blocks for an answer, so that no timer tells whose deadline is past.
+function _M:watch(blocked)
     local life = self.life
     if not life or not life.ready then
         return
@@ -377,11 +390,13 @@ function _M:watch()
         return
     end
     local begun = self.lib.rts_sq_begun(self.channel.c)
-    if self.abandoned == 0 or begun == self.channel.sq_tail then
+    if begun == self.channel.sq_tail or self.abandoned == 0 and not blocked then
         life.begun = nil
     elseif begun ~= life.begun then
         life.begun, life.since = begun, now
-    elseif now - life.since >= self.options.stall_ms then
+    elseif now - life.since >= self.options.stall_ms
+           and (self.abandoned > 0 or past_deadline(self, now - life.since))
+    then
         life.text = "a handler has not come back to the event loop for more than "
                     .. self.options.stall_ms .. " ms past the deadline of a call"
         life.ending = now + PATIENCE_MS

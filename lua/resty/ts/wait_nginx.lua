@@ -16,6 +16,7 @@ local ffi_new = ffi.new
 local ffi_str = ffi.string
 local ipairs = ipairs
 local tonumber = tonumber
+local math_max = math.max
 local setmetatable = setmetatable
 local ngx_timer_at = ngx.timer.at
 local ngx_now = ngx.now
@@ -116,9 +117,15 @@ function nginx:restart_later(delay_ms)
 end
 
 
+-- nginx's clock is that of its last turn, so a timer can come before its time.
 function on_restart(premature, self)
-    if not premature then
-        self.client:try_again()
+    local client = self.client
+    if premature then
+        return
+    end
+    client:try_again()
+    if client.restart_at then
+        self:restart_later(math_max(1, client.restart_at - client.now_ms()))
     end
 end
 
@@ -463,7 +470,9 @@ local function ring_loop(self, sock)
     channel.lib.rts_cq_disarm(channel.c)
     sock:close()
     if reason then
-        ngx_log(ngx_ERR, "resty.ts: the doorbell broke, connecting anew: ", reason)
+        -- Only a host can have closed it, and one that does cannot be relied on.
+        self.client:broken("the doorbell broke: " .. reason)
+        self.client:check_life()
     end
     return again
 end
