@@ -140,7 +140,7 @@ export class Dispatcher {
   /** The modules with a file that Lua has named. */
   get modules(): ImportedModule[] {
     return this.#modules
-      .filter((module) => module !== undefined && !this.#loader.isBuiltIn(module.name))
+      .filter((module) => module !== undefined && this.#loader.builtIn(module.name) === undefined)
       .map((module) => ({
         name: module!.name,
         check: (namespace) => {
@@ -258,11 +258,12 @@ export class Dispatcher {
     const module = this.#modules[moduleIndex];
     if (module === undefined) throw new ProtocolError(`module ${moduleIndex} was never defined`);
     const title = `${module.name} ${name}`;
+    const builtIn = this.#loader.builtIn(module.name);
     const handler: HandlerFunction = {
       name,
       title,
       log: this.#logger.child(`[${title}] `),
-      builtIn: this.#loader.isBuiltIn(module.name),
+      builtIn: builtIn !== undefined,
       target: undefined,
       codec: VALUES,
       failure: undefined,
@@ -276,6 +277,8 @@ export class Dispatcher {
         },
       ),
     };
+    // At once, so that calls of several functions of ours begin in the order in which they came.
+    if (builtIn !== undefined) aim(handler, module.name, builtIn);
     module.handlers.push(handler);
     this.#functions[index] = handler;
   }

@@ -96,8 +96,9 @@ export class ModuleLoader {
     this.#builtIn = builtIn;
   }
 
-  isBuiltIn(name: string): boolean {
-    return Object.hasOwn(this.#builtIn, name);
+  /** The host's own module of this name, which is there at once. */
+  builtIn(name: string): Namespace | undefined {
+    return Object.hasOwn(this.#builtIn, name) ? this.#builtIn[name] : undefined;
   }
 
   /**
@@ -106,8 +107,8 @@ export class ModuleLoader {
    * @throws {RestyTsError} "module_not_found" or "module_failed", with the cause in words.
    */
   async load(name: string): Promise<Namespace> {
-    const builtIn = this.#builtIn[name];
-    if (builtIn !== undefined && this.isBuiltIn(name)) return builtIn;
+    const builtIn = this.builtIn(name);
+    if (builtIn !== undefined) return builtIn;
     const file = await this.find(name);
     let loading = this.#modules.get(file);
     if (loading === undefined) {
@@ -124,7 +125,7 @@ export class ModuleLoader {
    * @throws as `load`.
    */
   async newer(name: string): Promise<Newer | undefined> {
-    if (this.isBuiltIn(name)) return undefined;
+    if (this.builtIn(name) !== undefined) return undefined;
     const file = await this.find(name);
     const old = await this.#modules.get(file)?.catch(() => undefined);
     if (old !== undefined && areFresh(old.stamps)) return undefined;

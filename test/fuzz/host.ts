@@ -31,7 +31,7 @@ const handlers = {
 const loader = {
   load: (name: string) =>
     name === "boom" ? Promise.reject(new Error("no such module")) : Promise.resolve(handlers),
-  isBuiltIn: () => false,
+  builtIn: () => undefined,
 } as unknown as ModuleLoader;
 
 function submit({ head, published, bytes }: Input): Channel {

@@ -373,24 +373,29 @@ function _M:call(fn, timeout_ms, ...)
 end
 
 
--- Calls fn and blocks until its answer, at most timeout_ms.
-function _M:call_sync(fn, timeout_ms, ...)
+-- Calls fn and blocks until its answer, at most timeout_ms; and, where an environment ends before
+-- it has begun the call, for the next one to start and answer, start_ms at most.
+local function block(self, fn, timeout_ms, start_ms, n, ...)
     if self.why and not self:try_again() then
         return failure(self.why.code, self.why.text)
     end
     local deadline = self.now_ms() + timeout_ms
-    local n = select("#", ...)
     local w = sync_waiter()
     local slot, err, code = submit(self, w, fn, timeout_ms, n, spread(n, ...))
     if not slot then
         return nil, err, code
     end
     local ch = self.channel
+    local life = self.life
     self.lib.rts_sq_kick(ch.c)
     repeat
         self:drain()
         if w.done then
             return result(self, w.ok, w.value, w.text)
+        end
+        if start_ms > 0 and self.life ~= life then
+            life = self.life
+            deadline = self.now_ms() + start_ms
         end
         local left = deadline - self.now_ms()
         if left > 0 then
@@ -399,6 +404,18 @@ function _M:call_sync(fn, timeout_ms, ...)
         end
     until left <= 0
     return timed_out(self, fn, slot, timeout_ms)
+end
+
+
+-- Calls fn and blocks until its answer, at most timeout_ms.
+function _M:call_sync(fn, timeout_ms, ...)
+    return block(self, fn, timeout_ms, 0, select("#", ...), ...)
+end
+
+
+-- The same; but a call that is carried over waits for the next environment's start, too.
+function _M:call_sync_over(fn, timeout_ms, start_ms, ...)
+    return block(self, fn, timeout_ms, start_ms, select("#", ...), ...)
 end
 
 

@@ -1,11 +1,10 @@
 -- Chains of plugins with their configurations, and the tokens by which the host knows them.
 --
 -- Runs on the Lua side. Invariants: a token stands for one version of one chain and is never used
--- again for another; before its first use in an environment the host has answered `configure` for
--- it; what a phase is told by (variables, deadlines, policies) is of the same version as what runs
--- it, and one version serves a request from its first phase to its last; a configuration that is
--- given inline has one chain, whatever table it comes in, for as long as it is among the 1,000 used
--- last.
+-- again for another; an environment hears of it, by `configure`, before it is used there; what a
+-- phase is told by (variables, deadlines, policies) is of the same version as what runs it, and one
+-- version serves a request from its first phase to its last; a configuration that is given inline
+-- has one chain, whatever table it comes in, for as long as it is among the 1,000 used last.
 
 local buffers = require "resty.ts.buffers"
 local encode = require "resty.ts.encode"
@@ -27,10 +26,6 @@ local ngx = ngx
 
 local MOST_INLINE = 1000
 local KEY_BYTES = 16384
--- While a filter or a log handler has the worker wait: no response may pass a filter that is not
--- there yet, and no log entry be lost. Once only, when that is in vain: a worker that waits serves
--- nobody.
-local SYNC_CONFIGURE_MS = 2000
 local EMPTY = {}
 
 local null = values.null
@@ -223,12 +218,26 @@ local function learn(chain, token, generation, described)
 end
 
 
+-- A new environment is to be told of all tokens before the calls that the one before had not begun,
+-- which may have them. Each chain asks again for what there is to know of it: its files may have
+-- changed.
+local function replay(client, add)
+    if not client.functions[host.configure.index] then
+        return
+    end
+    for token, version in pairs(known) do
+        add(host.configure, token, version.chain.members)
+    end
+end
+
+
 -- How long `configure` may take. Node may still be starting, and `setup` may take its time.
 local function configure_ms(self, client, phase)
     if not phase or not phase.sync then
         return client.options.start_timeout_ms
     end
-    return self.slow and client.options.sync_timeout_ms or SYNC_CONFIGURE_MS
+    -- Once only, when that is in vain: a worker that waits serves nobody.
+    return self.slow and client.options.sync_timeout_ms or host.SYNC_START_MS
 end
 
 
@@ -254,6 +263,7 @@ function methods:configure(client, phase)
     local token = self.token
     local generation = client.generation
     outbox.watch_exit(client)
+    client.replay = replay
     local described, err, code = host.call(client, host.configure, sync,
                                            configure_ms(self, client, phase), token, self.members)
     if described == nil then

@@ -4,11 +4,21 @@
 -- which are in memory that all requests share, are encoded before a call can yield; and calls begin
 -- in the order in which they were sent, which the host does not promise for a function's first.
 
+local failure = require "resty.ts.failure"
 local internal = require("resty.ts").internal
 
-local MODULE = "resty-ts:http"
+local math_floor = math.floor
 
-local _M = { client = internal.client }
+local MODULE = "resty-ts:http"
+-- Ids of an environment are its number times this, and more (src/host/http.ts).
+local ID_SPAN = 4294967296
+
+local _M = {
+    client = internal.client,
+    -- How long a filter or a log handler may have the worker wait for an environment that starts:
+    -- no response may pass a filter that is not there yet, and no log entry be lost.
+    SYNC_START_MS = 2000,
+}
 
 local functions = {}
 for i, name in ipairs { "configure", "run", "resume", "pull", "log", "ended", "release", "close" }
@@ -40,9 +50,20 @@ function _M.call(client, fn, sync, timeout_ms, ...)
         end
     end
     if sync then
-        return client:call_sync(fn, timeout_ms, ...)
+        return client:call_sync_over(fn, timeout_ms, _M.SYNC_START_MS, ...)
     end
     return client:call(fn, timeout_ms, ...)
+end
+
+
+-- Whether the environment that gave this id, of a run or a stream, is the one that there is now.
+-- Returns true; or nil, err, code.
+function _M.still_has(client, id)
+    local life = client.life
+    if life and math_floor(id / ID_SPAN) == life.generation then
+        return true
+    end
+    return failure("exited", "the environment ended meanwhile")
 end
 
 

@@ -154,7 +154,11 @@ local function converse(client, phase, p, state, id, asked, deadline)
             policy.failed(phase, p, "timeout: nginx had not answered the plugin in time", "timeout")
             return false
         end
-        local list, err, code = host.call(client, host.resume, false, left, id, replies)
+        local list
+        local _, err, code = host.still_has(client, id)
+        if not code then
+            list, err, code = host.call(client, host.resume, false, left, id, replies)
+        end
         if list == nil then
             if code then
                 policy.failed(phase, p, err, code)
@@ -251,21 +255,42 @@ local function body_of(state, chain)
     end
     local body = bodies[chain]
     if not body then
-        body = { started = false, off = false, pieces = nil, bytes = 0 }
+        body = { started = false, off = false, pieces = nil, bytes = 0, generation = nil }
         bodies[chain] = body
     end
     return body
 end
 
 
+-- Whether there is nothing more to be done about this body: it has failed, or fails now, as the
+-- environment has ended that had its beginning.
+local function is_off(phase, chain)
+    local state = request.peek()
+    local body = state and state.bodies and state.bodies[chain]
+    if not body then
+        return false
+    end
+    local client = host.client()
+    if body.started and not body.off and body.generation ~= client.generation then
+        body.off = true
+        policy.failed(phase, state[chain].phases[phase.name],
+                      "the environment ended while the body was under way", "exited")
+    end
+    return body.off
+end
+
+
 local function run_body_filter(phase, chain)
+    if is_off(phase, chain) then
+        return
+    end
     local p, client, state, token = ready(phase, chain)
     if not p then
         return
     end
     local chunk, last = ngx.arg[1], ngx.arg[2]
     local body = body_of(state, chain)
-    if body.off or chunk == "" and not last then
+    if chunk == "" and not last then
         return
     end
     if p.buffer_bytes then
@@ -276,6 +301,7 @@ local function run_body_filter(phase, chain)
     end
     local flags = (last and LAST or 0) + (body.started and CONTINUES or 0)
     body.started = true
+    body.generation = client.generation
     chunk_bytes[1] = chunk
     -- After a failure the rest passes as it is: a filter that misses a piece makes no sense of it.
     body.off = true

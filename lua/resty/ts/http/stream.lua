@@ -44,7 +44,11 @@ function _M.send(client, id, status, chunk, on_failure)
     end
     local there = send(chunk or "", phase)
     while there do
-        local piece, err, code = host.call(client, host.pull, false, PULL_MS, id)
+        local piece
+        local _, err, code = host.still_has(client, id)
+        if not code then
+            piece, err, code = host.call(client, host.pull, false, PULL_MS, id)
+        end
         restore(phase)
         if piece == nil then
             if not code then

@@ -1,0 +1,167 @@
+/** HTTP plugins when their environment ends: the next one knows them before anything is asked of it. */
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { statsOf, type Answer } from "../../support/bridge.js";
+import { until } from "../../support/deadline.js";
+import type { Nginx, NginxOptions } from "../../support/nginx.js";
+import { withNginx } from "../../support/nginx.js";
+import { content } from "../../support/nginx-config.js";
+import { ok, phase, plugin } from "../../support/plugin-phases.js";
+
+type Runtime = "embedded" | "process";
+
+const EXIT_MODULE = `
+  import { existsSync, writeFileSync } from "node:fs";
+  export const exit = () => process.exit(3);
+  export const spin = (gate: string) => { console.log("spins"); while (!existsSync(gate)); process.exit(3); };
+  export const spinBriefly = (begun: string) => {
+    writeFileSync(begun, "");
+    for (const end = Date.now() + 20; Date.now() < end;);
+    process.exit(3);
+  };`;
+
+const EXIT = `
+  local _, _, code = ts.import("exit.ts").exit()
+  assert(code == "exited", code)`;
+
+const PLUGINS = {
+  "plugins/edit.ts": plugin(`name: "edit",
+    access(ctx) { ctx.response.headers.set("x-access", "yes"); },
+    headerFilter(ctx) { ctx.response.headers.set("x-filter", "yes"); },`),
+  "plugins/upper.ts": plugin(`name: "upper", schema: { type: "object" },
+    bodyFilter(ctx) { return Buffer.from(ctx.chunk).toString().toUpperCase(); },`),
+  "plugins/strict.ts": plugin(`name: "strict", policies: { onOverload: "closed" },
+    bodyFilter(ctx) { return Buffer.from(ctx.chunk).toString().toUpperCase(); },`),
+  "plugins/asks.ts": plugin(`name: "asks",
+    async access(ctx) { await ctx.subrequest("/exit"); ctx.response.headers.set("x-asked", "yes"); },`),
+  "plugins/streams.ts": `
+    import { existsSync } from "node:fs";
+    import { setTimeout as sleep } from "node:timers/promises";
+    ${plugin(`name: "streams", schema: { type: "object", properties: { gate: {} } },
+      content(ctx, { conf }) {
+        return new Response(new ReadableStream({
+          start(c) { c.enqueue(new TextEncoder().encode("a")); },
+          async pull(c) { console.log("streams"); while (!existsSync(conf.gate)) await sleep(5); c.close(); },
+        }));
+      },`)}`,
+};
+
+/** Its environment ends while its content is made; then come its filters. */
+const ending = (...filters: string[]): string =>
+  `${filters.join("\n")} ${content(`ngx.print("a") ngx.flush(true) ${EXIT} ngx.print("b")`)}`;
+
+function options(runtime: Runtime): NginxOptions {
+  return {
+    ts: { runtime, plugins: "plugins" },
+    modules: { "exit.ts": EXIT_MODULE },
+    files: PLUGINS,
+    allowLog: [/\[error\]/],
+    locations: {
+      "= /exit": content(`${EXIT} ngx.print("ended")`),
+      "= /spin": content(`t.reply(ts.import("exit.ts").spin(ngx.config.prefix() .. "gate"))`),
+      "= /edit":
+        phase("access", `http.access("edit")`) +
+        phase("header_filter", `http.header_filter("edit")`) +
+        ok,
+      "= /filter-after-exit":
+        phase("header_filter", `http.header_filter("edit")`) + content(`${EXIT} ngx.print("ok")`),
+      "= /filter-queued":
+        phase("header_filter", `http.header_filter("edit")`) +
+        content(`
+          local begun = ngx.config.prefix() .. "begun"
+          assert(ts.notify(ts.import("exit.ts").spinBriefly, begun))
+          while not io.open(begun) do ngx.sleep(0.001) end
+          ngx.print("ok")`),
+      "= /upper": ending(
+        phase("header_filter", `http.header_filter("upper")`),
+        phase("body_filter", `http.body_filter("upper")`),
+      ),
+      "= /strict": ending(
+        phase("header_filter", `http.header_filter("strict")`),
+        phase("body_filter", `http.body_filter("strict")`),
+      ),
+      "= /asks": phase("access", `http.access("asks")`) + ok,
+      "= /streams": phase(
+        "content",
+        `http.content("streams", { gate = ngx.config.prefix() .. "gate" })`,
+      ),
+    },
+  };
+}
+
+for (const runtime of ["embedded", "process"] as const) {
+  describe(`HTTP plugins in a new environment, ${runtime}`, () => {
+    const withLives = (body: (nginx: Nginx) => Promise<void>): Promise<void> =>
+      withNginx(options(runtime), async (nginx) => {
+        const { headers } = await nginx.ask("/edit");
+        assert.deepEqual([headers["x-access"], headers["x-filter"]], ["yes", "yes"]);
+        await body(nginx);
+      });
+
+    test("answer the first request after the end, in phases that wait and in those that cannot", () =>
+      withLives(async (nginx) => {
+        assert.equal((await nginx.ask("/exit")).text, "ended");
+        const edits = Array.from({ length: 8 }, () => nginx.ask("/edit"));
+        for (const { headers } of await Promise.all(edits)) {
+          assert.deepEqual([headers["x-access"], headers["x-filter"]], ["yes", "yes"]);
+        }
+      }));
+
+    test("answer what was queued for the one before", () =>
+      withLives(async (nginx) => {
+        const spin = nginx.json<Answer>("/spin");
+        await nginx.waitForLog(/spins/);
+        const edits = Array.from({ length: 4 }, () => nginx.ask("/edit"));
+        await until("all are queued", async () => (await statsOf(nginx)).pending === 5);
+        writeFileSync(join(nginx.prefix, "gate"), "");
+        assert.equal((await spin).code, "exited");
+        for (const { headers } of await Promise.all(edits)) {
+          assert.deepEqual([headers["x-access"], headers["x-filter"]], ["yes", "yes"]);
+        }
+      }));
+
+    test("filter the response in whose handler it ended", () =>
+      withLives(async (nginx) => {
+        const { headers, text } = await nginx.ask("/filter-after-exit");
+        assert.deepEqual([headers["x-filter"], text], ["yes", "ok"]);
+      }));
+
+    test("filter the response whose filter was queued, however short the time of a call is", () =>
+      withLives(async (nginx) => {
+        const { headers, text } = await nginx.ask("/filter-queued");
+        assert.deepEqual([headers["x-filter"], text], ["yes", "ok"]);
+      }));
+
+    test("let the rest of a body pass that they no longer know, where their policy is open", () =>
+      withLives(async (nginx) => {
+        assert.equal((await nginx.ask("/upper")).text, "Ab");
+        await nginx.waitForLog(/upper, body_filter, .*the environment ended/);
+      }));
+
+    test("cut the connection where it is closed", () =>
+      withLives(async (nginx) => {
+        await assert.rejects(nginx.ask("/strict"));
+        await nginx.waitForLog(/strict, body_filter, .*the environment ended/);
+      }));
+
+    test("refuse a request whose phase asked nginx and has lost its run", () =>
+      withLives(async (nginx) => {
+        const reply = await nginx.ask("/asks");
+        assert.equal(reply.status, 503);
+        await nginx.waitForLog(/asks, access, .*the environment ended/);
+      }));
+
+    test("break off the streams that were under way", () =>
+      withLives(async (nginx) => {
+        const stream = nginx.ask("/streams");
+        const broken = assert.rejects(stream);
+        await until("it streams", () => nginx.errorLog().includes("streams"));
+        await nginx.ask("/exit");
+        await broken;
+        await nginx.waitForLog(/streams, content, .*the answer's stream broke off: .*ended/);
+        writeFileSync(join(nginx.prefix, "gate"), "");
+      }));
+  });
+}
