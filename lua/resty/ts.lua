@@ -41,6 +41,7 @@ local OPTIONS = {
     runtime = { "string", "auto" },
     libnode = { "string" },
     node = { "string" },
+    connect = { "string" },
     environment = { "table" },
     kill_ms = { "number", 1000, 0, 60000 },
     host = { "string" },
@@ -96,7 +97,7 @@ local function check_options(given)
         return failure("bad_option", "modules, the folder of the TypeScript modules, is missing; "
                                      .. "or plugins, that of the HTTP plugins")
     end
-    for _, name in ipairs { "modules", "plugins", "reload_file" } do
+    for _, name in ipairs { "modules", "plugins", "reload_file", "connect" } do
         if options[name] and options[name]:byte() ~= 47 then -- "/"
             return failure("bad_option", name .. " is an absolute path, not " .. options[name])
         end

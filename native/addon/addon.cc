@@ -1,5 +1,5 @@
 /*
- * The Channel class of addon.h. With link.cc the only file with napi.h.
+ * The Channel class of addon.h. With door.cc and link.cc the only file with napi.h.
  *
  * Threads: the environment's own; no mutable globals, so each environment of a process has its
  * own copy. Invariant: the mapping outlives the environment (its owner joins the thread first).
@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <string>
 
+#include "addon/door.h"
 #include "addon/link.h"
 #include "addon/listener.h"
 
@@ -190,6 +191,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("removeAtEnd", Napi::Function::New<RemoveAtEnd>(env, "removeAtEnd"));
   exports.Set("Channel", Channel::Define(env));
   exports.Set("Link", DefineLink(env));
+  exports.Set("Door", DefineDoor(env));
   return exports;
 }
 

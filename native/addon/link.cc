@@ -2,7 +2,7 @@
  * See link.h.
  *
  * Threads: the environment's own; Watch on one of its own, which hears the worker while JavaScript does
- * not come back to its loop. Invariant: link and channel live as long as the process: whoever
+ * not come back to its loop. Invariant: link and channel live as long as the environment: whoever
  * uses them need not ask whether the worker is still there.
  */
 #include "addon/link.h"
@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <uv.h>
@@ -57,6 +58,14 @@ class Link : public Napi::ObjectWrap<Link> {
     fcntl(fd_, F_SETFD, FD_CLOEXEC);  // what a handler starts must not hold it open
     std::string error = Greet();
     if (!error.empty()) Napi::Error::New(info.Env(), error).ThrowAsJavaScriptException();
+  }
+
+  // The environment has ended: a worker thread's, or the process's. The worker sees the link close.
+  ~Link() override {
+    shutdown(fd_, SHUT_RDWR);
+    if (watcher_.joinable()) watcher_.join();
+    close(fd_);
+    rts_channel_destroy(channel_);
   }
 
  private:
@@ -117,7 +126,7 @@ class Link : public Napi::ObjectWrap<Link> {
                   [](uv_async_t* handle) { static_cast<Link*>(handle->data)->OnEnd(); });
     probe_ = std::make_unique<StackProbe>(info.Env(), &Link::TellStack, this);
     napi_add_async_cleanup_hook(info.Env(), &Link::OnEnvironmentEnd, this, nullptr);
-    std::thread(&Link::Watch, this).detach();
+    watcher_ = std::thread(&Link::Watch, this);
   }
 
   void Watch() {
@@ -172,6 +181,7 @@ class Link : public Napi::ObjectWrap<Link> {
   std::mutex lock_;
   bool closed_ = false;  // the handle is: under lock_
   std::unique_ptr<StackProbe> probe_;
+  std::thread watcher_;
   Napi::FunctionReference callback_;
   std::unique_ptr<Napi::AsyncContext> context_;
 };

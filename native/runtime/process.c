@@ -1,5 +1,6 @@
 /*
- * Node as a child process of the worker: one life of it, from its start to its end.
+ * Node as a child process of the worker, or a connection to one that somebody else has started: one
+ * life of it, from its start to its end.
  *
  * Threads: run on the watching thread, which waits for all that may happen to the child; interrupt
  * on any; tell_bell on the Lua side.
@@ -26,6 +27,7 @@
 #include <unistd.h>
 
 #include "channel/link.h"
+#include "runtime/connect.h"
 #include "runtime/spawn.h"
 
 enum { TAIL_BYTES = 4096, LAST_WORDS = 64, NEVER = -1 };
@@ -38,7 +40,8 @@ typedef struct {
     int link;
     int bells;
     int wake; /* eventfd: interrupt wants something */
-    int pidfd;
+    pid_t pid;
+    int pidfd; /* -1: somebody else has started it */
     int output; /* the child's stdout and stderr */
     atomic_int hard;
     int link_open;
@@ -65,8 +68,13 @@ static void close_all(const int *fds, int count)
     }
 }
 
+/* A host that somebody else has started loses the link instead, and then ends our environment. */
 static void signal_child(const process_t *process, int signo)
 {
+    if (process->pidfd < 0) {
+        shutdown(process->link, SHUT_RDWR);
+        return;
+    }
     (void) syscall(SYS_pidfd_send_signal, process->pidfd, signo, NULL, 0);
 }
 
@@ -116,43 +124,80 @@ static int say_hello(const process_t *process, int bells_of_host)
     return sent;
 }
 
-/* Starts the child. 0, or a negated code with the reason in process->words. */
-static int start(process_t *process)
+/* Greets the host at the other end of the link. 0, or a negated code with the reason in words. */
+static int greet(process_t *process)
 {
     enum { TYPE = SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK };
+    int bells[2] = {-1, -1};
+    int sent = -1;
+    if (socketpair(AF_UNIX, TYPE, 0, bells) == 0) {
+        process->bells = bells[0];
+        sent = say_hello(process, bells[1]);
+    }
+    if (sent != 0) {
+        snprintf(process->words, sizeof(process->words), "the host's settings: %s",
+                 strerror(errno));
+    }
+    if (bells[1] >= 0) {
+        close(bells[1]);
+    }
+    return sent == 0 ? RTS_OK : -RTS_E_SYSTEM;
+}
+
+static int start_connected(process_t *process)
+{
+    const int fd = rts_connect(process->context->connect, &process->pid, process->words,
+                               sizeof(process->words));
+    if (fd < 0) {
+        return fd;
+    }
+    process->link = fd;
+    return greet(process);
+}
+
+static int start_child(process_t *process)
+{
     char *text = process->words;
     const size_t size = sizeof(process->words);
     int link[2] = {-1, -1};
-    int bells[2] = {-1, -1};
     int output[2] = {-1, -1};
     int code = -RTS_E_SYSTEM;
-
-    process->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     process->child = rts_child_new();
     if (process->child == NULL) {
         snprintf(text, size, "too many host processes");
-    } else if (process->wake < 0 || socketpair(AF_UNIX, TYPE, 0, link) != 0 ||
-               socketpair(AF_UNIX, TYPE, 0, bells) != 0 || pipe2(output, O_CLOEXEC) != 0 ||
-               fcntl(output[0], F_SETFL, O_NONBLOCK) != 0) {
+        return code;
+    }
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, link) != 0 ||
+        pipe2(output, O_CLOEXEC) != 0 || fcntl(output[0], F_SETFL, O_NONBLOCK) != 0) {
         snprintf(text, size, "descriptors for the host process: %s", strerror(errno));
     } else {
         process->link = link[0];
-        process->bells = bells[0];
         process->output = output[0];
-        if (say_hello(process, bells[1]) != 0) {
-            snprintf(text, size, "the host's settings: %s", strerror(errno));
-        } else {
+        code = greet(process);
+        if (code == RTS_OK) {
             code = rts_spawn(process->context, link[1], output[1], process->child, &process->pidfd,
                              text, size);
+            process->pid = atomic_load(&process->child->pid);
         }
     }
-    const int of_host[] = {link[1], bells[1], output[1]};
-    close_all(of_host, 3);
+    const int of_host[] = {link[1], output[1]};
+    close_all(of_host, 2);
     if (process->link < 0) {
-        const int unused[] = {link[0], bells[0], output[0]};
-        close_all(unused, 3);
+        const int unused[] = {link[0], output[0]};
+        close_all(unused, 2);
     }
     return code;
+}
+
+/* Starts the host, or reaches it. 0, or a negated code with the reason in process->words. */
+static int start(process_t *process)
+{
+    process->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (process->wake < 0) {
+        snprintf(process->words, sizeof(process->words), "eventfd: %s", strerror(errno));
+        return -RTS_E_SYSTEM;
+    }
+    return process->context->connect[0] != '\0' ? start_connected(process) : start_child(process);
 }
 
 /* Passes on some of what the child printed, to nginx's error log as a rule, and keeps the end of it.
@@ -255,7 +300,9 @@ static void advance(process_t *process)
     } else if ((hard || !process->link_open) && !process->terminating) {
         process->terminating = 1;
         process->kill_at_us = now + (uint64_t) context->kill_ms * 1000;
-        signal_child(process, SIGTERM);
+        if (process->link_open) {
+            signal_child(process, SIGTERM);
+        } /* else it is ending already */
     }
     if (process->kill_at_us != 0 && now >= process->kill_at_us) {
         process->kill_at_us = 0;
@@ -292,7 +339,7 @@ static void watch(process_t *process)
         if (fds[LINK].revents != 0) {
             read_link(process);
         }
-        if (fds[ENDED].revents != 0) {
+        if (fds[ENDED].revents != 0 || (process->pidfd < 0 && !process->link_open)) {
             return;
         }
         if (fds[WAKE].revents != 0) {
@@ -327,6 +374,9 @@ static void describe(const process_t *process, int status, char *text, size_t si
 {
     if (process->words[0] != '\0') {
         snprintf(text, size, "the host did not start: %.900s", process->words);
+    } else if (process->pidfd < 0) {
+        snprintf(text, size, "the host at %.900s has ended the connection",
+                 process->context->connect);
     } else if (status == RTS_CHILD_UNKNOWN) {
         snprintf(text, size,
                  "the process ended, and something else in this worker took its status");
@@ -380,7 +430,7 @@ static void run_process(process_t *process)
         context->report(context, RTS_STATE_FAILED, -code, process->words);
         return;
     }
-    context->report_process(context, atomic_load(&process->child->pid));
+    context->report_process(context, process->pid);
     pthread_mutex_lock(&context->lock);
     context->env = process;
     const int stop = context->stop_requested || context->fail_code != 0;
@@ -394,7 +444,7 @@ static void run_process(process_t *process)
     pthread_mutex_lock(&context->lock);
     context->env = NULL;
     pthread_mutex_unlock(&context->lock);
-    const int status = rts_child_end(process->child);
+    const int status = process->child != NULL ? rts_child_end(process->child) : RTS_CHILD_UNKNOWN;
     /* Its last words; what it has started may go on talking. */
     for (int i = 0; i < LAST_WORDS && read_output(process); i++) {
     }

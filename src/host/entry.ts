@@ -5,5 +5,6 @@
 import { runProgram } from "./program.js";
 
 export { main } from "./main.js";
+export { runProgram } from "./program.js";
 
 if (require.main === module) runProgram(process.argv.slice(2));

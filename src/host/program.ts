@@ -1,12 +1,18 @@
 /**
- * The host as a program: `node host.cjs --addon resty_ts.node --link 3`, started by
- * native/runtime/process.c with a socket to its worker as descriptor 3.
+ * The host as a program, in two ways:
+ *   node host.cjs --addon resty_ts.node --link 3        started by native/runtime/process.c, with a
+ *                                                       socket to its worker as descriptor 3
+ *   node host.cjs --addon resty_ts.node --listen PATH   started by hand: workers connect to it, and
+ *                                                       each has an environment of its own, a thread
  *
- * Thread: the process's main one. Invariant: a host without a worker ends; one that does not come up
- * tells the worker why.
+ * Thread: the process's main one, or one of those threads. Invariant: an environment without a worker
+ * ends; one that does not come up tells the worker why.
  */
+import { unlinkSync } from "node:fs";
 import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { Worker } from "node:worker_threads";
 import { stackOf } from "./describe.js";
 import { main, type Binding } from "./main.js";
 
@@ -18,8 +24,15 @@ interface Link {
   listen(onEnd: () => void): void;
 }
 
+/** native/addon/door.h */
+interface Door {
+  listen(onWorker: (fd: number) => void): void;
+  watch(fd: number, onGone: () => void): void;
+}
+
 interface ProgramBinding extends Binding {
   readonly Link: new (fd: number) => Link;
+  readonly Door: new (path: string) => Door;
 }
 
 /** As in native/channel/link.h. */
@@ -32,14 +45,8 @@ const LEAST_NODE = 18;
 const NO_NODE = 30;
 const UNAVAILABLE = 3;
 
-export function runProgram(args: string[]): void {
-  const { values } = parseArgs({
-    args,
-    options: { addon: { type: "string" }, link: { type: "string" } },
-  });
-  const load = createRequire(import.meta.url);
-  const binding = load(values.addon ?? "./resty_ts.node") as ProgramBinding;
-  const link = new binding.Link(Number(values.link));
+function serve(binding: ProgramBinding, fd: number): void {
+  const link = new binding.Link(fd);
   const fail = (code: number, text: string): never => {
     link.tell(TELL_FAILED, code, text);
     process.exit(1);
@@ -55,4 +62,49 @@ export function runProgram(args: string[]): void {
   }
   link.listen(() => process.exit(0));
   link.tell(TELL_READY, 0);
+}
+
+/** How long an environment whose worker is gone may take to end by itself. */
+const END_MS = 250;
+
+/** Until a signal ends the process. */
+function receive(binding: ProgramBinding, addon: string, path: string): void {
+  const door = new binding.Door(path);
+  process.once("exit", () => {
+    unlinkSync(path);
+  });
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    process.once(signal, () => process.exit(0));
+  }
+  console.log(`${process.version} listens at ${path}`);
+  door.listen((fd) => {
+    const worker = new Worker(fileURLToPath(import.meta.url), {
+      argv: [`--addon=${addon}`, `--link=${fd}`],
+    });
+    const ended = new Promise((resolve) => worker.once("exit", resolve));
+    worker.once("error", (error) => {
+      console.error(error);
+    });
+    door.watch(fd, () => {
+      const late = setTimeout(() => void worker.terminate(), END_MS);
+      void ended.then(() => {
+        clearTimeout(late);
+      });
+    });
+  });
+}
+
+export function runProgram(args: string[]): void {
+  const { values } = parseArgs({
+    args,
+    options: {
+      addon: { type: "string" },
+      link: { type: "string" },
+      listen: { type: "string" },
+    },
+  });
+  const addon = values.addon ?? fileURLToPath(new URL("resty_ts.node", import.meta.url));
+  const binding = createRequire(import.meta.url)(addon) as ProgramBinding;
+  if (values.listen === undefined) serve(binding, Number(values.link));
+  else receive(binding, addon, values.listen);
 }

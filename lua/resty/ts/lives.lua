@@ -44,7 +44,7 @@ end
 
 -- A life shorter than this, in ms, is one of a crash loop.
 local STEADY_MS = 1000
-local LEAST_DELAY_MS, MOST_DELAY_MS = 100, 10000
+local LEAST_DELAY_MS, MOST_DELAY_MS, MOST_CONNECT_DELAY_MS = 100, 10000, 500
 -- How long an environment that is ended may take before another one is started beside it.
 local PATIENCE_MS = 250
 local STACK_BYTES = 4194304
@@ -261,7 +261,9 @@ local function delay_after(self, life)
     if self.short_lives <= 1 then
         return 0
     end
-    return math_min(MOST_DELAY_MS, LEAST_DELAY_MS * 2 ^ (self.short_lives - 2))
+    -- Somebody who starts the host by hand waits for it.
+    local most_ms = self.options.connect and MOST_CONNECT_DELAY_MS or MOST_DELAY_MS
+    return math_min(most_ms, LEAST_DELAY_MS * 2 ^ (self.short_lives - 2))
 end
 
 

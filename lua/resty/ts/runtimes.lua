@@ -23,6 +23,12 @@ function _M.check(options)
         return failure("bad_option", "runtime is \"auto\", \"embedded\" or \"process\", not \""
                                      .. options.runtime .. "\"")
     end
+    if options.connect then
+        if options.runtime == "embedded" then
+            return failure("bad_option", "connect is for runtime \"process\"")
+        end
+        options.runtime = "process"
+    end
     if options.runtime == "auto" and options.libnode then
         options.runtime = "embedded" -- whoever names a libnode wants that one
     end
@@ -40,6 +46,7 @@ end
 function _M.fill(c_options, options)
     c_options.runtime = RUNTIMES[options.runtime]
     c_options.node = options.node
+    c_options.connect = options.connect
     c_options.environment = options.environment_names
     c_options.kill_ms = options.kill_ms
 end

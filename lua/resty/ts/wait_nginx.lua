@@ -123,9 +123,10 @@ function on_restart(premature, self)
     if premature then
         return
     end
+    local at = client.restart_at
     client:try_again()
-    if client.restart_at then
-        self:restart_later(math_max(1, client.restart_at - client.now_ms()))
+    if at and client.restart_at == at then
+        self:restart_later(math_max(1, at - client.now_ms()))
     end
 end
 
