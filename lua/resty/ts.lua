@@ -254,12 +254,18 @@ end
 _M.internal = {}
 
 
--- The client that runs, or ran; or nil, err, code.
-function _M.internal.client()
+-- The client that runs, or ran, for what has this key; or nil, err, code.
+function _M.internal.client(key)
     if not current then
         return not_started()
     end
-    return current
+    return client_of(key)
+end
+
+
+-- All of them; none before the start.
+function _M.internal.clients()
+    return clients or { current }
 end
 
 

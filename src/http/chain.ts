@@ -59,6 +59,7 @@ export interface PhaseDescription {
   readonly on_overload: PolicyStatus;
   readonly on_error: PolicyStatus;
   readonly plugins: string;
+  readonly again: boolean;
   readonly buffer_bytes: number | null;
 }
 
@@ -193,6 +194,7 @@ export class Chain {
         on_overload: strictest(handlers, "onOverload"),
         on_error: strictest(handlers, "onError"),
         plugins: handlers.map(({ instance }) => instance.name).join(", "),
+        again: handlers.every(({ instance }) => instance.plugin.idempotent === true),
         buffer_bytes:
           phase === "bodyFilter" && buffers.some((bytes) => bytes !== undefined)
             ? Math.min(...buffers.filter((bytes) => bytes !== undefined))

@@ -13,6 +13,7 @@ const KEYS = new Set<string>([
   "schema",
   "needs",
   "policies",
+  "idempotent",
   "phases",
   "bufferResponse",
   "setup",
@@ -96,6 +97,9 @@ function problemsOf(plugin: Record<string, unknown>, expected: string): string[]
     }
   }
   problems.push(...policyProblems(plugin["policies"], "policies"));
+  if (!["undefined", "boolean"].includes(typeof plugin["idempotent"])) {
+    problems.push("idempotent is true or false");
+  }
   if (phases !== undefined) {
     if (!isObject(phases)) problems.push("phases is an object");
     for (const [phase, options] of Object.entries(isObject(phases) ? phases : {})) {

@@ -98,6 +98,11 @@ export interface PluginDefinition<S, State> {
   readonly policies?: Policies;
   /** Policies and deadlines of single phases. */
   readonly phases?: Readonly<Partial<Record<Phase, PhaseOptions>>>;
+  /**
+   * Whether a handler may run again for a request when its environment ended under it: it does no
+   * harm when it runs twice. Else the request is answered by `policies.onOverload`.
+   */
+  readonly idempotent?: boolean;
   /** bodyFilter gets the whole body at once, up to `maxBytes`; a longer one counts as an error. */
   readonly bufferResponse?: {
     /** Most bytes of a body that is collected, from 1 on. */

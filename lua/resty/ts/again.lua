@@ -9,13 +9,11 @@ local math_ceil = math.ceil
 local MOST = 2
 local ENDED = { exited = true, stalled = true, out_of_memory = true, protocol = true }
 
-local _M = {}
-
-
--- Whether a call that failed with this code may have been begun, and will not be answered.
-function _M.ended(code)
-    return ENDED[code] ~= nil
-end
+local _M = {
+    -- Codes of calls that may have been begun, and will not be answered.
+    ended = ENDED,
+    most = MOST,
+}
 
 
 -- As client:call.

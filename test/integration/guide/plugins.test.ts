@@ -85,6 +85,7 @@ describe("docs/plugins.md", () => {
         setup: true,
         teardown: true,
         handoff: true,
+        idempotent: true,
         rewrite: true,
       },
       ...{ access: true, content: true, headerFilter: true, bodyFilter: true, log: true },

@@ -6,6 +6,7 @@
 -- version serves a request from its first phase to its last; a configuration that is given inline
 -- has one chain, whatever table it comes in, for as long as it is among the 1,000 used last.
 
+local again = require "resty.ts.again"
 local buffers = require "resty.ts.buffers"
 local encode = require "resty.ts.encode"
 local failure = require "resty.ts.failure"
@@ -44,10 +45,12 @@ local by_table = setmetatable({}, { __mode = "k" }) -- conf -> its chain
 local key_buffer = ffi.new("uint8_t[?]", KEY_BYTES)
 
 
-local function new(members, title, policies)
+-- key: what has the same one is in the same instance, of several.
+local function new(key, members, title, policies)
     return setmetatable({
         members = values.array(members),
         title = title,
+        instance = key or title,
         policies = policies,
         token = nil,
         version = nil,      -- with this token, once the host has answered for it
@@ -62,7 +65,7 @@ end
 
 -- A chain from a list, as http.chain takes it; error() with this level.
 function _M.new(list, level)
-    return new(options.check_chain(list, level + 1))
+    return new(options.check_key(list, level + 1), options.check_chain(list, level + 1))
 end
 
 
@@ -74,11 +77,13 @@ end
 local function give_back(chain)
     local token, version = chain.token, chain.version
     chain.token, chain.version = nil, nil
+    local client = host.client(chain.instance)
     if version then
         known[token], version.generation = nil, nil
+        client = version.client
     end
-    if token then
-        outbox.release(token)
+    if token and client then
+        outbox.release(client, token)
     end
 end
 
@@ -153,7 +158,7 @@ function _M.single(name, conf, level)
     local key = key_of(name, conf, level + 1)
     chain = inline[key]
     if not chain then
-        chain = new(options.check_chain({ { name, conf } }, level + 1))
+        chain = new(nil, options.check_chain({ { name, conf } }, level + 1))
         add_inline(key, chain)
     elseif chain.conf == conf then
         -- The same table again: it is no constant in a handler, which is a new one each time.
@@ -194,13 +199,15 @@ local function prepare(described)
         on_timeout = described.on_timeout,
         on_overload = described.on_overload,
         plugins = described.plugins,
+        again = described.again,
         buffer_bytes = number_or_nil(described.buffer_bytes),
     }
 end
 
 
--- What the host has said of a token: a version. generation: of the environment that knows it.
-local function learn(chain, token, generation, described)
+-- What the client's host has said of a token: a version. generation: of the environment that knows
+-- it.
+local function learn(chain, client, token, generation, described)
     local phases = {}
     for name, description in pairs(described) do
         if description ~= null then
@@ -209,7 +216,7 @@ local function learn(chain, token, generation, described)
     end
     local version = known[token]
     if not version then
-        version = { chain = chain, token = token, generation = nil, phases = nil,
+        version = { chain = chain, client = client, token = token, generation = nil, phases = nil,
                     renewing_until = 0 }
         known[token] = version
     end
@@ -226,7 +233,9 @@ local function replay(client, add)
         return
     end
     for token, version in pairs(known) do
-        add(host.configure, token, version.chain.members)
+        if version.client == client then
+            add(host.configure, token, version.chain.members)
+        end
     end
 end
 
@@ -261,21 +270,28 @@ function methods:configure(client, phase)
         self.token = tokens
     end
     local token = self.token
-    local generation = client.generation
     outbox.watch_exit(client)
     client.replay = replay
-    local described, err, code = host.call(client, host.configure, sync,
-                                           configure_ms(self, client, phase), token, self.members)
+    local generation, described, err, code
+    -- Once more for each environment that ends under it, which others may have brought about.
+    for _ = 0, again.most do
+        generation = client.generation
+        described, err, code = host.call(client, host.configure, sync,
+                                         configure_ms(self, client, phase), token, self.members)
+        if not again.ended[code] then
+            break
+        end
+    end
     if described == nil then
         self.slow = code == "timeout"
         return nil, err, code
     end
     if self.token ~= token then -- closed or evicted meanwhile, and released before it was known
-        outbox.release(token)
+        outbox.release(client, token)
         return failure("stopped", "the configuration was released meanwhile")
     end
     self.slow = false
-    self.version = learn(self, token, generation, described)
+    self.version = learn(self, client, token, generation, described)
     return true
 end
 
@@ -292,11 +308,11 @@ local function renew(self, client, old)
     old.renewing_until = 0
     if described ~= nil and self.version == old then
         self.token = token
-        self.version = learn(self, token, generation, described)
-        outbox.retire(old.token, old)
+        self.version = learn(self, client, token, generation, described)
+        outbox.retire(old)
         return
     end
-    outbox.release(token) -- the chain was closed or evicted meanwhile, or the answer was late
+    outbox.release(client, token) -- the chain was closed or evicted or the answer was late
     if described == nil and client.generation == generation then
         ngx.log(ngx.ERR, "resty.ts: ", self.title, " keeps the version before the reload: ", err)
     end
@@ -322,7 +338,7 @@ end
 -- Configures ahead of the first request, in a timer. A failure is in the log, and comes again.
 function methods:configure_soon()
     ngx.timer.at(0, function(premature)
-        local client = host.client()
+        local client = host.client(self.instance)
         if premature or not client or self.closed
            or self.version and self.version.generation == client.generation
         then

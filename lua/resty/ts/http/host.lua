@@ -15,6 +15,7 @@ local ID_SPAN = 4294967296
 
 local _M = {
     client = internal.client,
+    clients = internal.clients,
     -- How long a filter or a log handler may have the worker wait for an environment that starts:
     -- no response may pass a filter that is not there yet, and no log entry be lost.
     SYNC_START_MS = 2000,

@@ -113,6 +113,16 @@ local function check_member(entry, i, level)
 end
 
 
+-- The key of a chain's list, or nil.
+function _M.check_key(list, level)
+    local key = type(list) == "table" and list.key or nil
+    if key ~= nil and type(key) ~= "string" then
+        error("the key of a chain is a string, not a " .. type(key), level + 1)
+    end
+    return key
+end
+
+
 -- A chain's list as `configure` takes it.
 -- Returns its members; the names in one text; and for each kind of failure the status that answers
 -- when the runtime is not there to say (0: open): one closed plugin closes the chain.

@@ -36,28 +36,40 @@ local ARRAY_CODE = 0xdd
 
 local _M = {}
 
--- The batch being filled: an array's head, then entries.
-local batch = ffi_new("uint8_t[?]", BATCH_BYTES)
 local u32_ptr = ffi.typeof("uint32_t *")
-local filled, entries = ARRAY_BYTES, 0
--- Full ones that found no room: { text, entries }.
-local waiting = {}
-local waiting_entries = 0
 local dropped, dropped_why = 0, nil -- since the last line about it
 local told_at = 0       -- ngx.now() of that line
-local ended = nil       -- ids that found no room
-local released = setmetatable({}, values.array_mt)
 
--- Tokens whose chains have newer versions, and the versions that requests still have.
+-- Of versions that have newer ones: { token, client }; and those that requests still have.
 local retired_tokens = {}
-local retired = setmetatable({}, { __mode = "v" })
+local retired = setmetatable({}, { __mode = "v" }) -- token -> version
 
 local ids = ffi_new("uint32_t[?]", MOST_ENDED)
-local packed = setmetatable({ batch, 0 }, values.packed_mt)
+local packed = setmetatable({ ids, 0 }, values.packed_mt)
 local scheduled = false
 local watching = false  -- the worker's exit
 
 local flush, schedule
+
+
+local function new_list()
+    return setmetatable({}, values.array_mt)
+end
+
+
+-- What goes to one client. batch: the one being filled, an array's head, then entries. waiting:
+-- full ones that found no room, { text, entries }. ended: lists of ids. released: tokens.
+local boxes = setmetatable({}, {
+    __mode = "k",
+    __index = function(self, client)
+        local box = {
+            batch = ffi_new("uint8_t[?]", BATCH_BYTES), filled = ARRAY_BYTES, entries = 0,
+            waiting = {}, waiting_entries = 0, ended = {}, released = new_list(),
+        }
+        self[client] = box
+        return box
+    end,
+})
 
 
 -- Tells of dropped entries, once a second at most.
@@ -94,12 +106,13 @@ end
 
 
 -- Sends the batches that wait. Returns whether all are sent.
-local function send_waiting(client)
+local function send_waiting(client, box)
+    local waiting = box.waiting
     while waiting[1] do
         if not send_packed(client, waiting[1][1], #waiting[1][1]) then
             return false
         end
-        waiting_entries = waiting_entries - waiting[1][2]
+        box.waiting_entries = box.waiting_entries - waiting[1][2]
         table_remove(waiting, 1)
     end
     return true
@@ -107,21 +120,23 @@ end
 
 
 -- Sends the batch, or lets it wait. Returns whether it was sent.
-local function send_batch(client)
+local function send_batch(client, box)
+    local entries = box.entries
     if entries == 0 then
         return true
     end
-    write_array_head(batch, entries)
-    local sent = #waiting == 0 and send_packed(client, batch, filled)
+    local waiting = box.waiting
+    write_array_head(box.batch, entries)
+    local sent = #waiting == 0 and send_packed(client, box.batch, box.filled)
     if not sent then
-        if waiting_entries + entries > MOST_WAITING then
+        if box.waiting_entries + entries > MOST_WAITING then
             drop(client, entries, "the runtime takes no more")
         else
-            waiting[#waiting + 1] = { ffi_str(batch, filled), entries }
-            waiting_entries = waiting_entries + entries
+            waiting[#waiting + 1] = { ffi_str(box.batch, box.filled), entries }
+            box.waiting_entries = box.waiting_entries + entries
         end
     end
-    filled, entries = ARRAY_BYTES, 0
+    box.filled, box.entries = ARRAY_BYTES, 0
     return sent
 end
 
@@ -140,7 +155,8 @@ end
 
 -- Adds an entry for the log handlers. Returns nil, or what of it cannot be carried.
 function _M.add(client, head, vars, ctx)
-    encode.begin(batch, filled, BATCH_BYTES)
+    local box = boxes[client]
+    encode.begin(box.batch, box.filled, BATCH_BYTES)
     local what = encode.arguments(3, head, vars, ctx)
     if what then
         encode.drop()
@@ -148,76 +164,87 @@ function _M.add(client, head, vars, ctx)
     end
     local bytes, buffer, size = encode.finish()
     if buffer then
-        send_batch(client)
+        send_batch(client, box)
         if bytes <= BATCH_BYTES - ARRAY_BYTES then
-            ffi_copy(batch + ARRAY_BYTES, buffer, bytes)
-            filled, entries = ARRAY_BYTES + bytes, 1
+            ffi_copy(box.batch + ARRAY_BYTES, buffer, bytes)
+            box.filled, box.entries = ARRAY_BYTES + bytes, 1
         else
             send_large(client, buffer, bytes)
         end
         buffers.give(buffer, size)
     else
-        filled = filled + bytes
-        entries = entries + 1
+        box.filled = box.filled + bytes
+        box.entries = box.entries + 1
     end
-    if entries >= BATCH_ENTRIES then
-        send_batch(client)
+    if box.entries >= BATCH_ENTRIES then
+        send_batch(client, box)
     end
     schedule()
     return nil
 end
 
 
-local function take_ended(client)
-    local list = setmetatable({}, values.array_mt)
-    local n = client.lib.rts_requests_ended(ids, MOST_ENDED)
-    for i = 1, n do
-        list[i] = ids[i - 1]
-    end
-    request.open = request.open - n
-    return list
+-- Has every client told of the requests that have ended: each may have kept something of them.
+local function take_ended(clients)
+    repeat
+        local n = clients[1].lib.rts_requests_ended(ids, MOST_ENDED)
+        if n > 0 then
+            local list = new_list()
+            for i = 1, n do
+                list[i] = ids[i - 1]
+            end
+            for i = 1, #clients do
+                local all = boxes[clients[i]].ended
+                all[#all + 1] = list
+            end
+            request.open = request.open - n
+        end
+    until n < MOST_ENDED
 end
 
 
-local function send_ended(client)
-    repeat
-        local list = ended or take_ended(client)
-        if #list > 0 and not host.notify(client, host.ended, list) then
-            ended = list
+local function send_ended(client, box)
+    local ended = box.ended
+    while ended[1] do
+        if not host.notify(client, host.ended, ended[1]) then
             return false
         end
-        ended = nil
-    until #list == 0
+        table_remove(ended, 1)
+    end
     return true
 end
 
 
-local function send_released(client)
-    if #released > 0 and host.notify(client, host.release, released) then
-        released = setmetatable({}, values.array_mt)
+local function send_released(client, box)
+    if #box.released > 0 and host.notify(client, host.release, box.released) then
+        box.released = new_list()
+    end
+end
+
+
+local function flush_box(client, box)
+    if client.why then
+        -- The environment is gone, and with it all that it kept.
+        local entries = box.waiting_entries + box.entries
+        if entries > 0 then
+            drop(client, entries, "the runtime is gone")
+        end
+        box.waiting, box.waiting_entries, box.filled, box.entries = {}, 0, ARRAY_BYTES, 0
+        box.ended, box.released = {}, new_list()
+    elseif send_waiting(client, box) and send_batch(client, box) and send_ended(client, box) then
+        send_released(client, box)
     end
 end
 
 
 -- Sends what is there, in order, as far as there is room.
 function flush()
-    local client = host.client()
-    if not client then
-        return
+    local clients = host.clients()
+    if clients[1] then
+        take_ended(clients)
     end
-    if client.why then
-        -- The environment is gone, and with it all that it kept.
-        if waiting_entries + entries > 0 then
-            drop(client, waiting_entries + entries, "the runtime is gone")
-        end
-        waiting, waiting_entries, filled, entries = {}, 0, ARRAY_BYTES, 0
-        released = setmetatable({}, values.array_mt)
-        send_ended(client)
-        ended = nil
-        return
-    end
-    if send_waiting(client) and send_batch(client) and send_ended(client) then
-        send_released(client)
+    for i = 1, #clients do
+        flush_box(clients[i], boxes[clients[i]])
     end
 end
 
@@ -230,18 +257,27 @@ local function release_retired()
     end
     collectgarbage("step", RETIRED_STEP_KB)
     for i = #retired_tokens, 1, -1 do
-        local token = retired_tokens[i]
-        if retired[token] == nil then
+        local one = retired_tokens[i]
+        if retired[one.token] == nil then
             table_remove(retired_tokens, i)
-            released[#released + 1] = token
+            _M.release(one.client, one.token)
         end
     end
 end
 
 
 local function needed()
-    return entries > 0 or waiting_entries > 0 or request.open > 0 or ended or #released > 0
-           or #retired_tokens > 0 or dropped > 0
+    if request.open > 0 or #retired_tokens > 0 or dropped > 0 then
+        return true
+    end
+    local clients = host.clients()
+    for i = 1, #clients do
+        local box = boxes[clients[i]]
+        if box.entries > 0 or box.waiting_entries > 0 or box.ended[1] or #box.released > 0 then
+            return true
+        end
+    end
+    return false
 end
 
 
@@ -274,39 +310,50 @@ end
 
 
 -- Gives a configuration back.
-function _M.release(token)
+function _M.release(client, token)
+    local released = boxes[client].released
     released[#released + 1] = token
     schedule()
 end
 
 
--- Gives a configuration back once nothing refers to `version` any more, which has this token.
-function _M.retire(token, version)
-    retired[token] = version
-    retired_tokens[#retired_tokens + 1] = token
+-- Gives a configuration back once nothing refers to this version any more.
+function _M.retire(version)
+    retired[version.token] = version
+    retired_tokens[#retired_tokens + 1] = { token = version.token, client = version.client }
     schedule()
+end
+
+
+-- Has the plugins of this client end what they have.
+local function close(client)
+    local _, err, code = host.call(client, host.close, false, CLOSE_MS, nil)
+    if code then
+        ngx.log(ngx.ERR, "resty.ts: the plugins were not ended: ", err)
+    end
 end
 
 
 -- The worker exits: once its requests have ended, has the plugins end what they have.
 local function on_worker_exit()
-    local client = host.client()
-    if not client then
+    local clients = host.clients()
+    if not clients[1] then
         return
     end
     while true do
         flush()
-        if client.why then
-            return
-        end
-        if client.waiting.is_last() then
+        if clients[1].waiting.is_last() then
             break
         end
         ngx.sleep(0.05)
     end
-    local _, err, code = host.call(client, host.close, false, CLOSE_MS, nil)
-    if code then
-        ngx.log(ngx.ERR, "resty.ts: the plugins were not ended: ", err)
+    for i = 2, #clients do
+        if not clients[i].why then
+            ngx.thread.spawn(close, clients[i])
+        end
+    end
+    if not clients[1].why then
+        close(clients[1])
     end
 end
 

@@ -4,6 +4,7 @@
 -- chain has no handler costs no call, any other one call, and one more for each round of questions;
 -- all of these have one deadline together.
 
+local again = require "resty.ts.again"
 local asks = require "resty.ts.asks"
 local chain_methods = require("resty.ts.http.chain").methods
 local changes = require "resty.ts.http.changes"
@@ -57,7 +58,7 @@ end
 -- request's state and the token; else nil, and what is to be done about it is done.
 local ready
 function ready(phase, chain)
-    local client, err, code = host.client()
+    local client, err, code = host.client(chain.instance)
     local version = client and version_of(chain, client)
     if version then
         local p = version.phases[phase.name]
@@ -144,8 +145,9 @@ end
 
 
 -- Answers questions, and those that come of the answers, until there are none.
--- Returns whether all went well.
-local function converse(client, phase, p, state, id, asked, deadline)
+-- untouched: whether nothing was changed in nginx before the first of them.
+-- Returns whether all went well; or nil and the failure, when the phase may run again.
+local function converse(client, phase, p, state, id, asked, deadline, untouched)
     keep(state)
     while asked do
         local replies = questions.answer(asked)
@@ -160,32 +162,34 @@ local function converse(client, phase, p, state, id, asked, deadline)
             list, err, code = host.call(client, host.resume, false, left, id, replies)
         end
         if list == nil then
-            if code then
+            if code and untouched and p.again and again.ended[code] then
+                return nil, err, code
+            elseif code then
                 policy.failed(phase, p, err, code)
             end
             return not code
         end
+        untouched = untouched and list[1] == ASK
         id, asked = settle(client, phase, p, state, list)
     end
     return id
 end
 
 
--- One call of a phase and what it brings. Returns whether all went well; false also when it has
--- ended the request.
-local function cross(client, phase, p, token, state, flags, chunk)
-    local timeout_ms = p.timeout_ms
-                       or client.options[phase.sync and "sync_timeout_ms" or "timeout_ms"]
-    local deadline = client.now_ms() + timeout_ms
+-- One call of a phase and what it brings. Returns whether all went well, false also when it has
+-- ended the request; or nil, err, code when the phase may run again.
+local function cross_once(client, phase, p, token, state, flags, timeout_ms, deadline, chunk)
     local list, err, code = run(client, phase, p, token, state, flags, timeout_ms, chunk)
     if list ~= nil then
+        local untouched = list[1] == ASK
         local ok, asked = settle(client, phase, p, state, list)
         if asked then
-            return converse(client, phase, p, state, ok, asked, deadline)
+            return converse(client, phase, p, state, ok, asked, deadline, untouched)
         end
         return ok
-    end
-    if code then
+    elseif code and p.again and again.ended[code] then
+        return nil, err, code
+    elseif code then
         policy.failed(phase, p, err, code)
         return false
     end
@@ -193,11 +197,45 @@ local function cross(client, phase, p, token, state, flags, chunk)
 end
 
 
+-- The same, and again where it may be when the environment has ended. chain: nil where it may not.
+local function cross(client, phase, p, token, state, flags, chunk, chain)
+    local timeout_ms = p.timeout_ms
+                       or client.options[phase.sync and "sync_timeout_ms" or "timeout_ms"]
+    local deadline = client.now_ms() + timeout_ms
+    local ok, err, code = cross_once(client, phase, p, token, state, flags, timeout_ms, deadline,
+                                     chunk)
+    local tries = chain and again.most or 0
+    while ok == nil and tries > 0 do
+        tries = tries - 1
+        local newer, _, _, its_token = ready(phase, chain)
+        if not newer then
+            return false
+        end
+        client.stats.repeated = client.stats.repeated + 1
+        if phase.sync then
+            -- What it waits for is the start of the next environment.
+            deadline = client.now_ms() + timeout_ms
+        end
+        local left = math_ceil(deadline - client.now_ms())
+        if left <= 0 then
+            break
+        end
+        ok, err, code = cross_once(client, phase, newer, its_token, state, flags, left, deadline,
+                                   chunk)
+    end
+    if ok == nil then
+        policy.failed(phase, p, err, code)
+        return false
+    end
+    return ok
+end
+
+
 -- rewrite, access, content.
 local function run_request_phase(phase, chain)
     local p, client, state, token = ready(phase, chain)
     if p then
-        cross(client, phase, p, token, state, 0)
+        cross(client, phase, p, token, state, 0, nil, chain)
     end
 end
 
@@ -205,9 +243,9 @@ end
 local function run_header_filter(phase, chain)
     local p, client, state, token = ready(phase, chain)
     if p then
-        cross(client, phase, p, token, state, 0)
+        cross(client, phase, p, token, state, 0, nil, chain)
     end
-    client = client or host.client()
+    client = client or host.client(chain.instance)
     local version = client and version_of(chain, client)
     if version and version.phases.body_filter then
         -- The body is to be filtered by the version that has said so.
@@ -270,7 +308,7 @@ local function is_off(phase, chain)
     if not body then
         return false
     end
-    local client = host.client()
+    local client = host.client(chain.instance)
     if body.started and not body.off and body.generation ~= client.generation then
         body.off = true
         policy.failed(phase, state[chain].phases[phase.name],
