@@ -9,6 +9,7 @@ import { Channel, type NativeChannel } from "./channel.js";
 import { decode } from "./codec.js";
 import { messageOf, stackOf } from "./describe.js";
 import { Dispatcher, type DispatcherOptions } from "./dispatcher.js";
+import { KeptCompiled } from "./kept.js";
 import { Logger } from "./log.js";
 import { HTTP_MODULE, httpModule, newEngine } from "./http.js";
 import { ModuleLoader } from "./modules.js";
@@ -23,6 +24,9 @@ import { Kind } from "./wire.js";
 
 /** How long the first call may wait for plugins to be loaded. */
 const MOST_PRELOAD_MS = 2000;
+
+/** Of UTF-8, for each unit of a string: more than enough for what frames it, too. */
+const MOST_BYTES_A_CHARACTER = 4;
 
 /** native/addon */
 export interface Binding {
@@ -42,6 +46,8 @@ export interface HostSettings extends DispatcherOptions {
   readonly stalledAt: string;
   /** Whether to load all plugins before the first call. */
   readonly preload: boolean;
+  /** What the environments before it had kept (kept.ts). */
+  readonly kept: readonly string[];
   /** Whether a change of what is loaded reloads it. */
   readonly watch: boolean;
   /** A file whose change reloads what has changed; "": none. */
@@ -58,10 +64,11 @@ export function main(binding: Binding, external: unknown, settings: Uint8Array):
   const native = new binding.Channel(external);
   const channel = new Channel(native);
   const logger = new Logger(channel, options.maxMessageBytes);
-  const plugins = new PluginLoader(options.plugins, new ModuleLoader(options.plugins));
+  const kept = new KeptCompiled(options.kept);
+  const plugins = new PluginLoader(options.plugins, new ModuleLoader(options.plugins, kept));
   const questions = new Questions(channel);
   const engine = newEngine(plugins, logger, questions, options.life);
-  const modules: ModuleLoader = new ModuleLoader(options.modules, {
+  const modules: ModuleLoader = new ModuleLoader(options.modules, kept, {
     [HTTP_MODULE]: httpModule(engine, questions),
     [HOST_MODULE]: { reload: () => reloader.reload() },
   });
@@ -82,6 +89,16 @@ export function main(binding: Binding, external: unknown, settings: Uint8Array):
   const begin = (): void => {
     channel.send(Kind.ready, 0, native.layout.protocol);
     channel.listen(() => dispatcher.drain(), options.spinUs);
+    let last: Promise<unknown> = Promise.resolve();
+    kept.open((file, text) => {
+      // Each in a message of its own, and none that is too large for one: that is compiled again.
+      if (text.length * MOST_BYTES_A_CHARACTER > options.maxMessageBytes) return;
+      last = last
+        .then(() => questions.ask(["keep", file, text]))
+        .catch((error: unknown) => {
+          logger.write("warn", `${file} will be compiled again: ${messageOf(error)}`);
+        });
+    });
     // Lua has its part in a reload, so it is Lua that begins it.
     const ask = (): void => {
       questions.ask(["reload"]).catch((error: unknown) => {

@@ -14,6 +14,7 @@ import { compile, CompileError, NoCompilerError, type Compiled } from "./compile
 import { messageOf } from "./describe.js";
 import { evaluate } from "./evaluate.js";
 import { importExternal, type Namespace } from "./externals.js";
+import { KeptCompiled } from "./kept.js";
 import { areFresh, type Stamps, stampsOf } from "./stamps.js";
 
 export type { Namespace };
@@ -79,6 +80,7 @@ async function describe(error: unknown, file: string): Promise<string> {
 
 export class ModuleLoader {
   readonly #root: string;
+  readonly #kept: KeptCompiled;
   readonly #builtIn: Readonly<Record<string, Namespace>>;
   /** By their real paths: "./calc.ts" and "calc.ts" share one state. */
   readonly #modules = new Map<string, Promise<Loaded>>();
@@ -89,10 +91,16 @@ export class ModuleLoader {
 
   /**
    * @param root absolute path of the folder that modules are loaded from; "": none.
+   * @param kept what was compiled before.
    * @param builtIn the host's own, which have no file.
    */
-  constructor(root: string, builtIn: Record<string, Namespace> = {}) {
+  constructor(
+    root: string,
+    kept = new KeptCompiled([]),
+    builtIn: Readonly<Record<string, Namespace>> = {},
+  ) {
     this.#root = root;
+    this.#kept = kept;
     this.#builtIn = builtIn;
   }
 
@@ -182,9 +190,15 @@ export class ModuleLoader {
   }
 
   async #loadCompiled(file: string, old: Loaded | undefined): Promise<Loaded> {
+    const kept = this.#kept.get(file);
+    if (kept !== undefined) {
+      const { compiled, stamps } = kept;
+      return { namespace: await evaluate(file, compiled), stamps, text: compiled.text };
+    }
     const since = Date.now();
     const compiled: Compiled = await compile(file);
     const stamps = stampsOf(compiled.inputs, since);
+    this.#kept.put(file, compiled, since);
     const { text } = compiled;
     if (text === old?.text) return { ...old, stamps };
     return { namespace: await evaluate(file, compiled), stamps, text };

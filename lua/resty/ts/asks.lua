@@ -1,4 +1,5 @@
--- What TypeScript asks of this process at any time: nginx's shared dictionaries, a reload.
+-- What TypeScript asks of this process at any time: nginx's shared dictionaries, a reload, to keep
+-- something for the next environment.
 --
 -- Runs on the Lua side, wherever completions are read; nothing here yields. Invariant: each
 -- question has a reply, an array: true and values, or false and a text that says why.
@@ -19,6 +20,8 @@ local array_mt = values.array_mt
 local bytes_mt = values.bytes_mt
 local null = values.null
 local ngx = ngx
+
+local MOST_KEPT_BYTES = 16777216
 
 local METHODS = {}
 for _, name in ipairs { "get", "set", "add", "replace", "incr", "delete", "ttl", "expire", "lpush",
@@ -107,6 +110,21 @@ function _M.shared(question)
 end
 
 
+-- { "keep", name, text }: the next environment gets the text, in its settings. What is over the
+-- limit is not kept.
+local function keep(question, client)
+    local name, text = plain(question[2]), plain(question[3])
+    if type(name) ~= "string" or type(text) ~= "string" then
+        error("what is kept is a text with a name", 0)
+    end
+    local kept = client.kept
+    local bytes = client.kept_bytes + #text - #(kept[name] or "")
+    if bytes <= MOST_KEPT_BYTES then
+        kept[name], client.kept_bytes = text, bytes
+    end
+end
+
+
 -- Answers questions with these functions by kind, which get the question and the client. Returns
 -- the array of replies.
 function _M.answer(asked, kinds, client)
@@ -126,6 +144,7 @@ end
 
 local ANY_TIME = {
     shared = _M.shared,
+    keep = keep,
     reload = function(_, client)
         reload.soon(client)
     end,

@@ -67,6 +67,8 @@ function _M.new(lib, options, log)
         restart_at = nil,       -- when the next life is to begin, while calls are refused
         replay = nil,           -- of whoever must tell each environment something
         served = false,         -- whether a life has been ready
+        kept = {},              -- name -> text: what an environment leaves to the next
+        kept_bytes = 0,
         last_end = nil,         -- { code, text, stack }: of the last life that ended
         host = nil,             -- the host's file
         library_dir = nil,

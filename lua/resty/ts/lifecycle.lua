@@ -9,6 +9,7 @@ local buffers = require "resty.ts.buffers"
 local encode = require "resty.ts.encode"
 local failure = require "resty.ts.failure"
 local runtimes = require "resty.ts.runtimes"
+local values = require "resty.ts.values"
 
 local ffi_new = ffi.new
 local ffi_str = ffi.string
@@ -24,6 +25,10 @@ local _M = {}
 -- What the host is told: src/host/main.ts, HostSettings. MessagePack.
 local function settings_of(self, generation)
     local options, last_end = self.options, self.last_end
+    local kept = {}
+    for _, text in pairs(self.kept) do
+        kept[#kept + 1] = text
+    end
     encode.begin(settings_buffer, 0, SETTINGS_BYTES)
     encode.value {
         modules = options.modules or "",
@@ -34,6 +39,7 @@ local function settings_of(self, generation)
         -- What ends an environment while it loads is left to whoever calls it.
         preload = not (last_end and last_end.before_ready),
         stalledAt = last_end and last_end.stack or "",
+        kept = values.array(kept),
         watch = options.watch,
         reloadFile = options.reload_file or "",
     }

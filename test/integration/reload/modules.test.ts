@@ -26,7 +26,7 @@ const options = (text: string, more: NginxOptions = {}): NginxOptions => ({
   ts: {},
   ...more,
   modules: { "a.ts": text, ...more.modules },
-  locations: LOCATIONS,
+  locations: more.locations ?? LOCATIONS,
 });
 
 const write = (nginx: Nginx, name: string, text: string): void => {
@@ -159,4 +159,31 @@ describe("a reload of its own accord", () => {
         await until("the answer is 3", async () => (await valueOf(nginx)) === 3);
       },
     ));
+});
+
+describe("an environment after another", () => {
+  for (const runtime of ["embedded", "process"] as const) {
+    test(`has what was compiled before, ${runtime}; what has changed since is compiled anew`, () =>
+      withNginx(
+        options("export const f = () => 1; export const g = () => process.exit(3);", {
+          ts: { runtime },
+          modules: { "b.ts": "export const f = () => 10;" },
+          locations: { ...LOCATIONS, "= /b": content(`t.reply(ts.import("b.ts").f())`) },
+          allowLog: [/\[error\].*the environment ended/],
+        }),
+        async (nginx) => {
+          const old = (name: string): void => {
+            utimesSync(join(nginx.prefix, "modules", name), 1e9, 1e9);
+          };
+          old("a.ts");
+          assert.deepEqual([await valueOf(nginx), await valueOf(nginx, "/b")], [1, 10]);
+          // As it would not be done: it looks as before.
+          write(nginx, "a.ts", "export const f = () => 2; export const g = () => process.exit(3);");
+          old("a.ts");
+          write(nginx, "b.ts", "export const f = () => 20;");
+          assert.equal((await nginx.json<Answer>("/g")).code, "exited");
+          assert.deepEqual([await valueOf(nginx), await valueOf(nginx, "/b")], [1, 20]);
+        },
+      ));
+  }
 });
