@@ -42,6 +42,7 @@ local OPTIONS = {
     libnode = { "string" },
     node = { "string" },
     connect = { "string" },
+    shared = { "boolean", false },
     environment = { "table" },
     kill_ms = { "number", 1000, 0, 60000 },
     host = { "string" },

@@ -28,6 +28,7 @@
 
 #include "channel/link.h"
 #include "runtime/connect.h"
+#include "runtime/shared.h"
 #include "runtime/spawn.h"
 
 enum { TAIL_BYTES = 4096, LAST_WORDS = 64, NEVER = -1 };
@@ -146,12 +147,16 @@ static int greet(process_t *process)
 
 static int start_connected(process_t *process)
 {
-    const int fd = rts_connect(process->context->connect, &process->pid, process->words,
-                               sizeof(process->words));
+    rts_host_context_t *context = process->context;
+    const size_t size = sizeof(process->words);
+    const int fd = context->shared
+                       ? rts_shared_connect(context, &process->pid, process->words, size)
+                       : rts_connect(context->connect, &process->pid, process->words, size);
     if (fd < 0) {
         return fd;
     }
     process->link = fd;
+    process->words[0] = '\0';
     return greet(process);
 }
 
@@ -375,8 +380,8 @@ static void describe(const process_t *process, int status, char *text, size_t si
     if (process->words[0] != '\0') {
         snprintf(text, size, "the host did not start: %.900s", process->words);
     } else if (process->pidfd < 0) {
-        snprintf(text, size, "the host at %.900s has ended the connection",
-                 process->context->connect);
+        snprintf(text, size, "%s has ended the connection (process.exit or an uncaught exception)",
+                 process->context->shared ? "the host of all workers" : process->context->connect);
     } else if (status == RTS_CHILD_UNKNOWN) {
         snprintf(text, size,
                  "the process ended, and something else in this worker took its status");

@@ -4,7 +4,8 @@
  * Threads: the watching thread; start_child is the child's only one, in the memory of the worker.
  * Invariants: between clone and exec there is nothing but system calls (another thread may hold any
  * lock), and the watching thread stands still. The child gets no descriptor, signal mask,
- * disposition or variable of nginx's that is not meant for it, and dies with the watching thread.
+ * disposition or variable of nginx's that is not meant for it, and dies with the watching thread;
+ * but for a host of all workers, which is nobody's child and ends when no worker is left.
  */
 #define _GNU_SOURCE
 #include "runtime/spawn.h"
@@ -34,13 +35,41 @@ typedef struct {
     char *argv[MAX_ARGS];
     char *env[MAX_ENV];
     int env_count;
+    char *stack;
     int null;
-    int link;
+    int link; /* -1: a host of all workers */
     int output;
     pid_t parent;
     rts_child_t *child;
     int error; /* written by the child */
 } start_t;
+
+static int run_program(void *data)
+{
+    start_t *start = data;
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    execve(start->program, start->argv, start->env);
+    start->error = errno;
+    return 127;
+}
+
+static int run_session(void *data)
+{
+    setsid();
+    return run_program(data);
+}
+
+/* Whoever is the parent of orphans has it then. */
+static int leave_to_others(start_t *start)
+{
+    if (clone(run_session, start->stack + STACK_BYTES / 2, CLONE_VM | CLONE_VFORK | SIGCHLD,
+              start) < 0) {
+        start->error = errno;
+    }
+    return 0;
+}
 
 static int start_child(void *data)
 {
@@ -53,21 +82,23 @@ static int start_child(void *data)
     }
     setpgid(0, 0); /* a terminal's signals are for nginx */
     if (dup2(start->null, 0) < 0 || dup2(start->output, 1) < 0 || dup2(start->output, 2) < 0 ||
-        (start->link == RTS_SPAWN_LINK ? fcntl(RTS_SPAWN_LINK, F_SETFD, 0)
+        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
+        start->error = errno;
+        return 127;
+    }
+    if (start->link < 0) {
+        return leave_to_others(start);
+    }
+    if ((start->link == RTS_SPAWN_LINK ? fcntl(RTS_SPAWN_LINK, F_SETFD, 0)
                                        : dup2(start->link, RTS_SPAWN_LINK)) < 0 ||
-        prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) {
         start->error = errno;
         return 127;
     }
     if (getppid() != start->parent) {
         return 127; /* it went before prctl */
     }
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    execve(start->program, start->argv, start->env);
-    start->error = errno;
-    return 127;
+    return run_program(start);
 }
 
 static void add_variable(start_t *start, const char *name, size_t length, const char *value)
@@ -141,19 +172,19 @@ static void add_argument(start_t *start, const char *format, const char *value)
 
 static int clone_child(start_t *start, int *pidfd, char *text, size_t size)
 {
-    char *stack = malloc(STACK_BYTES);
+    start->stack = malloc(STACK_BYTES);
     start->null = open("/dev/null", O_RDWR | O_CLOEXEC);
     *pidfd = -1;
     int pid = -1;
-    if (stack != NULL && start->null >= 0) {
+    if (start->stack != NULL && start->null >= 0) {
         const int flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD;
-        pid = clone(start_child, stack + STACK_BYTES, flags, start, pidfd);
+        pid = clone(start_child, start->stack + STACK_BYTES, flags, start, pidfd);
     }
     const int error = pid < 0 ? errno : start->error;
     if (start->null >= 0) {
         close(start->null);
     }
-    free(stack);
+    free(start->stack);
     if (pid >= 0 && error == 0) {
         return RTS_OK;
     }
@@ -167,8 +198,9 @@ static int clone_child(start_t *start, int *pidfd, char *text, size_t size)
                                                                                 : -RTS_E_SYSTEM;
 }
 
-int rts_spawn(const rts_host_context_t *context, int link, int output, rts_child_t *child,
-              int *pidfd, char *text, size_t text_size)
+/* path: where it is to listen, else NULL. */
+static int spawn(const rts_host_context_t *context, int link, int output, const char *path,
+                 rts_child_t *child, int *pidfd, char *text, size_t text_size)
 {
     char program[PATH_BYTES];
     char addon[PATH_BYTES];
@@ -189,14 +221,19 @@ int rts_spawn(const rts_host_context_t *context, int link, int output, rts_child
     start_t start = {
         .program = program, .link = link, .output = output, .parent = getpid(), .child = child};
     add_argument(&start, "%s", program);
-    if (context->max_heap_mb > 0) {
-        snprintf(heap, sizeof(heap), "%u", context->max_heap_mb);
+    snprintf(heap, sizeof(heap), "%u", context->max_heap_mb);
+    if (path == NULL && context->max_heap_mb > 0) {
         add_argument(&start, "--max-old-space-size=%s", heap);
     }
     add_argument(&start, "%s", context->host);
     add_argument(&start, "--addon=%s", addon);
-    snprintf(heap, sizeof(heap), "%d", RTS_SPAWN_LINK);
-    add_argument(&start, "--link=%s", heap);
+    if (path == NULL) {
+        snprintf(heap, sizeof(heap), "%d", RTS_SPAWN_LINK);
+        add_argument(&start, "--link=%s", heap);
+    } else {
+        add_argument(&start, "--listen=%s", path);
+        add_argument(&start, "--shared-heap-mb=%s", heap);
+    }
     add_variable(&start, "PATH", 4, search);
     add_variables(&start, ALWAYS);
     add_variables(&start, context->environment);
@@ -208,5 +245,28 @@ int rts_spawn(const rts_host_context_t *context, int link, int output, rts_child
     for (int i = 0; i < start.env_count; i++) {
         free(start.env[i]);
     }
+    return code;
+}
+
+int rts_spawn(const rts_host_context_t *context, int link, int output, rts_child_t *child,
+              int *pidfd, char *text, size_t text_size)
+{
+    return spawn(context, link, output, NULL, child, pidfd, text, text_size);
+}
+
+int rts_spawn_shared(const rts_host_context_t *context, const char *path, char *text, size_t size)
+{
+    int pidfd = -1;
+    rts_child_t *child = rts_child_new();
+    if (child == NULL) {
+        snprintf(text, size, "too many host processes");
+        return -RTS_E_SYSTEM;
+    }
+    const int code = spawn(context, -1, STDERR_FILENO, path, child, &pidfd, text, size);
+    if (code == RTS_OK) {
+        rts_child_end(child); /* it has left its own child behind */
+        close(pidfd);
+    }
+    rts_child_free(child);
     return code;
 }

@@ -16,4 +16,9 @@ enum { RTS_SPAWN_LINK = 3 }; /* the link's descriptor in the child */
 int rts_spawn(const rts_host_context_t *context, int link, int output, rts_child_t *child,
               int *pidfd, char *text, size_t text_size);
 
+/* Starts a host that listens at `path`, for all workers. It is not our child, ends by itself when no
+ * worker is left, and prints to our stderr.
+ * Returns: as rts_spawn. */
+int rts_spawn_shared(const rts_host_context_t *context, const char *path, char *text, size_t size);
+
 #endif

@@ -2,14 +2,16 @@
  * The host as a program, in two ways:
  *   node host.cjs --addon resty_ts.node --link 3        started by native/runtime/process.c, with a
  *                                                       socket to its worker as descriptor 3
- *   node host.cjs --addon resty_ts.node --listen PATH   started by hand: workers connect to it, and
+ *   node host.cjs --addon resty_ts.node --listen PATH   started by hand, or with --shared-heap-mb for
+ *                                                       all workers of an nginx: they connect to it, and
  *                                                       each has an environment of its own, a thread
  *
  * Thread: the process's main one, or one of those threads. Invariant: an environment without a worker
  * ends; one that does not come up tells the worker why.
  */
-import { unlinkSync } from "node:fs";
+import { rmdirSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
+import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { Worker } from "node:worker_threads";
@@ -67,29 +69,69 @@ function serve(binding: ProgramBinding, fd: number): void {
 /** How long an environment whose worker is gone may take to end by itself. */
 const END_MS = 250;
 
-/** Until a signal ends the process. */
-function receive(binding: ProgramBinding, addon: string, path: string): void {
-  const door = new binding.Door(path);
-  process.once("exit", () => {
-    unlinkSync(path);
-  });
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-    process.once(signal, () => process.exit(0));
+/** How long a host of all workers waits for the first, and for another after the last. */
+const FIRST_MS = 10_000;
+const NEXT_MS = 1000;
+
+interface Shared {
+  /** Of each environment; 0: as Node has it. */
+  readonly maxHeapMb: number;
+}
+
+/** Takes away what is at a host's place; another may be about to use the folder. */
+function leave(path: string): void {
+  rmSync(path, { force: true });
+  if (basename(dirname(path)).startsWith("resty-ts-shared-")) {
+    rmSync(join(dirname(path), "lock"), { force: true });
+    try {
+      rmdirSync(dirname(path));
+    } catch {
+      // somebody has made a socket there
+    }
   }
-  console.log(`${process.version} listens at ${path}`);
+}
+
+/** Until a signal ends the process, or, `shared`, the last worker has gone. */
+function receive(binding: ProgramBinding, addon: string, path: string, shared?: Shared): void {
+  const door = new binding.Door(path);
+  const workers = new Set<Worker>();
+  const end = (): void => {
+    leave(path);
+    // One that is blocked in native code would keep the process from ending.
+    if (workers.size > 0) process.kill(process.pid, "SIGKILL");
+    process.exit(0);
+  };
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, end);
+  let links = 0;
+  let idle = shared && setTimeout(end, FIRST_MS);
+  if (shared === undefined) console.log(`${process.version} listens at ${path}`);
+  const resourceLimits =
+    shared === undefined || shared.maxHeapMb === 0
+      ? {}
+      : { maxOldGenerationSizeMb: shared.maxHeapMb };
   door.listen((fd) => {
+    links++;
+    clearTimeout(idle);
     const worker = new Worker(fileURLToPath(import.meta.url), {
       argv: [`--addon=${addon}`, `--link=${fd}`],
+      resourceLimits,
     });
-    const ended = new Promise((resolve) => worker.once("exit", resolve));
+    workers.add(worker);
     worker.once("error", (error) => {
       console.error(error);
+    });
+    const ended = new Promise<void>((resolve) => {
+      worker.once("exit", () => {
+        workers.delete(worker);
+        resolve();
+      });
     });
     door.watch(fd, () => {
       const late = setTimeout(() => void worker.terminate(), END_MS);
       void ended.then(() => {
         clearTimeout(late);
       });
+      if (--links === 0 && shared !== undefined) idle = setTimeout(end, NEXT_MS);
     });
   });
 }
@@ -101,10 +143,13 @@ export function runProgram(args: string[]): void {
       addon: { type: "string" },
       link: { type: "string" },
       listen: { type: "string" },
+      "shared-heap-mb": { type: "string" },
     },
   });
+  const heap = values["shared-heap-mb"];
   const addon = values.addon ?? fileURLToPath(new URL("resty_ts.node", import.meta.url));
   const binding = createRequire(import.meta.url)(addon) as ProgramBinding;
   if (values.listen === undefined) serve(binding, Number(values.link));
-  else receive(binding, addon, values.listen);
+  else
+    receive(binding, addon, values.listen, heap === undefined ? heap : { maxHeapMb: Number(heap) });
 }

@@ -23,9 +23,13 @@ function _M.check(options)
         return failure("bad_option", "runtime is \"auto\", \"embedded\" or \"process\", not \""
                                      .. options.runtime .. "\"")
     end
-    if options.connect then
+    if options.connect or options.shared then
+        local name = options.connect and "connect" or "shared"
         if options.runtime == "embedded" then
-            return failure("bad_option", "connect is for runtime \"process\"")
+            return failure("bad_option", name .. " is for runtime \"process\"")
+        end
+        if options.connect and options.shared then
+            return failure("bad_option", "a host that connect names is shared anyway")
         end
         options.runtime = "process"
     end
@@ -46,7 +50,9 @@ end
 function _M.fill(c_options, options)
     c_options.runtime = RUNTIMES[options.runtime]
     c_options.node = options.node
-    c_options.connect = options.connect
+    -- Of shared: the folder below which the socket is.
+    c_options.connect = options.shared and (options.runtime_dir or "/tmp") or options.connect
+    c_options.shared = options.shared and 1 or 0
     c_options.environment = options.environment_names
     c_options.kill_ms = options.kill_ms
 end

@@ -37,6 +37,17 @@ async function hostOf(nginx: Nginx): Promise<number> {
   return (await statsOf(nginx)).process_id ?? assert.fail("there is no host");
 }
 
+/** Another host serves, in the same worker. */
+async function goesOn(nginx: Nginx, worker: number, host: number): Promise<void> {
+  await until("there is another host", async () => {
+    const { state, process_id } = await statsOf(nginx);
+    return state === "ready" && process_id !== host;
+  });
+  assert.deepEqual(await nginx.json("/add"), { value: 3 });
+  assert.equal(nginx.workerPid(), worker);
+  assert.deepEqual(inspect(worker).zombies, []);
+}
+
 const ENDED = /the (runtime|environment) ended|TypeError: so it is|exited/;
 const ended: NginxOptions = { ...options, allowLog: [ENDED] };
 
@@ -114,14 +125,14 @@ describe("a host process ends", () => {
     ["/segfault", "exited", /signal 11, SIGSEGV/],
   ];
   for (const [path, code, text] of ends) {
-    test(`by ${path.slice(1)}, and the worker says so and goes on`, () =>
+    test(`by ${path.slice(1)}, and the worker says so and goes on with another`, () =>
       withNginx(ended, async (nginx) => {
-        await untilState(nginx, "ready");
+        const host = await hostOf(nginx);
         const worker = nginx.workerPid();
         const answer = await nginx.json<Answer>(path);
         assert.equal(answer.code, code);
         assert.match(answer.err ?? "", text);
-        assert.equal(nginx.workerPid(), worker);
+        await goesOn(nginx, worker, host);
       }));
   }
 
@@ -134,6 +145,7 @@ describe("a host process ends", () => {
   test("by kill -9, with no alert of nginx's and no zombie", () =>
     withNginx(ended, async (nginx) => {
       const host = await hostOf(nginx);
+      const worker = nginx.workerPid();
       const asked = nginx.json<Answer>("/sleep");
       await until("the call is in flight", async () => {
         const { pending, submission_bytes } = await statsOf(nginx);
@@ -145,7 +157,7 @@ describe("a host process ends", () => {
       assert.match(answer.err ?? "", /signal 9, SIGKILL/);
       assert.doesNotMatch(nginx.errorLog(), /\[alert\]/);
       await until("the host is reaped", () => !isAlive(host));
-      assert.deepEqual(inspect(nginx.workerPid()).zombies, []);
+      await goesOn(nginx, worker, host);
     }));
 
   for (const state of ["idle", "spinning", "stopped"] as const) {

@@ -45,9 +45,11 @@ describe("the error log has the place, in the source, where a handler stalled, o
 test("a host that is stopped is ended, too, and its stack is not known", () =>
   withNginx(options("node"), async (nginx) => {
     await untilState(nginx, "ready");
+    const worker = nginx.workerPid();
     const { process_id: host } = await statsOf(nginx);
     process.kill(host ?? assert.fail("there is no host"), "SIGSTOP");
     assert.match((await nginx.json<Answer>("/late")).code ?? "", /^(timeout|stalled)$/);
     await hasNewLife(nginx);
+    assert.equal(nginx.workerPid(), worker);
     assert.doesNotMatch(nginx.errorLog(), /the handler that stalled/);
   }));
