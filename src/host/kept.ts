@@ -1,6 +1,6 @@
 /**
- * What compile.ts has made, kept by Lua for the environment that comes after this one: to compile
- * takes longer than all else of a start.
+ * What compile.ts has made, and which schemas are right, kept by Lua for the environment that comes
+ * after this one: to compile and to check takes longer than all else of a start.
  *
  * Thread: the environment's own. Invariant: what was kept is used only while each file that it was
  * made of, and each package's file that it imports, is what it was then.
@@ -17,18 +17,26 @@ interface Entry {
   readonly compiled: Compiled;
 }
 
-/** @param file is its name. @param text what is to be among `kept` of the next environment. */
-export type Keep = (file: string, text: string) => void;
+/** @param name by which it is replaced. @param text what is to be among `kept` of the next environment. */
+export type Keep = (name: string, text: string) => void;
+
+const SCHEMA = "schema ";
 
 export class KeptCompiled {
+  /** Names of schemas that are right. */
+  readonly schemas: string[] = [];
   readonly #entries = new Map<string, Entry>();
   /** Until `open`. */
-  #waiting: [file: string, text: string][] = [];
-  #keep: Keep = (file, text) => void this.#waiting.push([file, text]);
+  #waiting: [name: string, text: string][] = [];
+  #keep: Keep = (name, text) => void this.#waiting.push([name, text]);
 
   /** @param kept what `keep` got in the environments before. */
   constructor(kept: readonly string[]) {
     for (const text of kept) {
+      if (text.startsWith(SCHEMA)) {
+        this.schemas.push(text.slice(SCHEMA.length));
+        continue;
+      }
       const entry = JSON.parse(text) as Entry;
       this.#entries.set(entry.file, entry);
     }
@@ -37,8 +45,12 @@ export class KeptCompiled {
   /** From now on there is somebody who keeps it. */
   open(keep: Keep): void {
     this.#keep = keep;
-    for (const [file, text] of this.#waiting) keep(file, text);
+    for (const [name, text] of this.#waiting) keep(name, text);
     this.#waiting = [];
+  }
+
+  putSchema(name: string): void {
+    this.#keep(SCHEMA + name, SCHEMA + name);
   }
 
   /** @returns undefined when it is to be compiled. */

@@ -5,6 +5,7 @@
  * Thread: the environment's own. Invariant: nothing that a plugin leaves unhandled is lost: it is
  * in the error log before the environment ends or goes on.
  */
+import { knowSchemas } from "../http/config.js";
 import { Channel, type NativeChannel } from "./channel.js";
 import { decode } from "./codec.js";
 import { messageOf, stackOf } from "./describe.js";
@@ -65,6 +66,9 @@ export function main(binding: Binding, external: unknown, settings: Uint8Array):
   const channel = new Channel(native);
   const logger = new Logger(channel, options.maxMessageBytes);
   const kept = new KeptCompiled(options.kept);
+  knowSchemas(kept.schemas, (name) => {
+    kept.putSchema(name);
+  });
   const plugins = new PluginLoader(options.plugins, new ModuleLoader(options.plugins, kept));
   const questions = new Questions(channel);
   const engine = newEngine(plugins, logger, questions, options.life);
@@ -90,13 +94,13 @@ export function main(binding: Binding, external: unknown, settings: Uint8Array):
     channel.send(Kind.ready, 0, native.layout.protocol);
     channel.listen(() => dispatcher.drain(), options.spinUs);
     let last: Promise<unknown> = Promise.resolve();
-    kept.open((file, text) => {
+    kept.open((name, text) => {
       // Each in a message of its own, and none that is too large for one: that is compiled again.
       if (text.length * MOST_BYTES_A_CHARACTER > options.maxMessageBytes) return;
       last = last
-        .then(() => questions.ask(["keep", file, text]))
+        .then(() => questions.ask(["keep", name, text]))
         .catch((error: unknown) => {
-          logger.write("warn", `${file} will be compiled again: ${messageOf(error)}`);
+          logger.write("warn", `${name} will be made again: ${messageOf(error)}`);
         });
     });
     // Lua has its part in a reload, so it is Lua that begins it.

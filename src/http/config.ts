@@ -2,6 +2,7 @@
  * Configurations against their schema: JSON Schema (TypeBox's or plain) by Ajv, anything else by
  * its own Standard Schema validator.
  */
+import { createHash } from "node:crypto";
 import { Ajv, type ErrorObject, type ValidateFunction } from "ajv";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import addFormats from "ajv-formats";
@@ -11,6 +12,7 @@ import type { StandardIssue, StandardSchemaV1 } from "../sdk/standard-schema.js"
 
 const OPTIONS = { allErrors: true, useDefaults: true, strict: false, verbose: true } as const;
 const MAX_TOLD = 5;
+const MOST_RIGHT = 256;
 
 type Schema = Readonly<Record<string, unknown>>;
 
@@ -22,14 +24,41 @@ const withFormats = ((addFormats as { default?: unknown }).default ?? addFormats
 /** Checks schemas themselves: what it takes for that is made once. */
 let metaAjv: Ajv | undefined;
 let metaAjv2020: Ajv | undefined;
+/** Schemas that are right, by `nameOf`. */
+const right = new Set<string>();
+let tellRight: (name: string) => void = () => undefined;
 const compiled = new WeakMap<object, ValidateFunction>();
+
+/** The same for the same schema, in any environment. */
+function nameOf(schema: Schema): string {
+  return createHash("sha256").update(JSON.stringify(schema)).digest("base64");
+}
+
+/**
+ * Checking a schema takes what is to be made first, and most of an environment's start.
+ * @param names of schemas that an environment before has found right. @param tell gets others.
+ */
+export function knowSchemas(names: readonly string[], tell: (name: string) => void): void {
+  for (const name of names) right.add(name);
+  tellRight = tell;
+}
+
+/** @throws {Error} when it is none. */
+function checkItself(schema: Schema, is2020: boolean): void {
+  const name = nameOf(schema);
+  if (right.has(name)) return;
+  const meta = is2020 ? (metaAjv2020 ??= new Ajv2020(OPTIONS)) : (metaAjv ??= new Ajv(OPTIONS));
+  void meta.validateSchema(schema, true); // throws: it waits for none of the meta-schemas
+  if (right.size >= MOST_RIGHT) return; // it is checked each time
+  right.add(name);
+  tellRight(name);
+}
 
 function compile(schema: Schema): ValidateFunction {
   let validate = compiled.get(schema);
   if (validate === undefined) {
     const is2020 = typeof schema["$schema"] === "string" && schema["$schema"].includes("2020-12");
-    const meta = is2020 ? (metaAjv2020 ??= new Ajv2020(OPTIONS)) : (metaAjv ??= new Ajv(OPTIONS));
-    void meta.validateSchema(schema, true); // throws: it waits for none of the meta-schemas
+    checkItself(schema, is2020);
     // Of its own: an Ajv keeps all schemas that it has compiled, and takes no second one of an $id.
     const options = { ...OPTIONS, validateSchema: false };
     validate = withFormats(is2020 ? new Ajv2020(options) : new Ajv(options)).compile(schema);

@@ -60,4 +60,12 @@ describe("what was compiled", () => {
     const other = text!.replace(`"node":"${process.versions.node}"`, '"node":"1.0.0"');
     assert.equal(new KeptCompiled([other]).get(main), undefined);
   });
+
+  test("goes with the names of schemas that are right", () => {
+    const before = new KeptCompiled([]);
+    const texts: string[] = [];
+    before.open((_name, text) => void texts.push(text));
+    before.putSchema("abc=");
+    assert.deepEqual(new KeptCompiled(texts).schemas, ["abc="]);
+  });
 });
