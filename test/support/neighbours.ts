@@ -9,7 +9,12 @@ import { content, luaPhase, type ConfigParts } from "./nginx-config.js";
 /** For NginxOptions.files: the plugins go below `plugins`, the module to the fixtures. */
 export const NEIGHBOUR_FILES: Record<string, string> = {
   "modules/neighbour.ts": `
+import { setTimeout as delay } from "node:timers/promises";
 export function echo(text: string) {
+  return { text, length: text.length };
+}
+export async function late(text: string) {
+  await delay(text.length % 4);
   return { text, length: text.length };
 }
 `,
@@ -27,10 +32,16 @@ export default definePlugin({
 `,
 };
 
-export const NEIGHBOUR_LOCATIONS: NonNullable<ConfigParts["locations"]> = {
-  "= /neighbour/module": content(`
+/** Idempotent: one that is in flight when its environment ends is made again in the next. */
+function call(name: string): string {
+  return content(`
     ngx.req.read_body()
-    t.reply(ts.import("neighbour.ts").echo(ngx.req.get_body_data()))`),
+    t.reply(ts.import("neighbour.ts", { idempotent = true }).${name}(ngx.req.get_body_data()))`);
+}
+
+export const NEIGHBOUR_LOCATIONS: NonNullable<ConfigParts["locations"]> = {
+  "= /neighbour/module": call("echo"),
+  "= /neighbour/late": call("late"),
   "= /neighbour/access": `
     ${luaPhase("access", `require("resty.ts.http").access("tag")`)}
     ${content(`ngx.print(ngx.var.http_x_access)`)}`,
@@ -44,12 +55,19 @@ interface Kind {
   check(id: string, reply: Reply): boolean;
 }
 
+function checkCall(id: string, reply: Reply): boolean {
+  const { value } = reply.json<{ value?: { text: string; length: number } }>();
+  return value?.text === id && value.length === id.length;
+}
+
 const KINDS = {
   module: {
     request: (id) => ["/neighbour/module", { method: "POST", body: id }],
-    check: (id, reply) =>
-      reply.text === JSON.stringify({ value: { text: id, length: id.length } }) ||
-      reply.text === JSON.stringify({ value: { length: id.length, text: id } }),
+    check: checkCall,
+  },
+  late: {
+    request: (id) => ["/neighbour/late", { method: "POST", body: id }],
+    check: checkCall,
   },
   access: {
     request: (id) => ["/neighbour/access", { headers: { "x-id": id } }],

@@ -6,7 +6,12 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { statsOf, untilState, type Answer } from "../../support/bridge.js";
 import { until } from "../../support/deadline.js";
-import { NEIGHBOUR_FILES, NEIGHBOUR_LOCATIONS, startLoad } from "../../support/neighbours.js";
+import {
+  NEIGHBOUR_FILES,
+  NEIGHBOUR_LOCATIONS,
+  startLoad,
+  type NeighbourKind,
+} from "../../support/neighbours.js";
 import { withNginx, type Nginx, type NginxOptions } from "../../support/nginx.js";
 import { content, type StartOptions } from "../../support/nginx-config.js";
 
@@ -14,8 +19,9 @@ type Runtime = "embedded" | "process";
 type Counter = "exited" | "stalled" | "out_of_memory";
 
 interface Fault {
-  /** Of faulty.ts. */
+  /** Of faulty.ts; or what is done to the host process. */
   name: string;
+  signal?: NodeJS.Signals;
   /** What its own call gets: one of these codes, or this value. */
   answers: string[];
   /** What another call of the faulty module gets that is in flight; none: it stays in flight. */
@@ -44,7 +50,7 @@ const FAULTS: Fault[] = [
     // Which, depends on whether a call that blocks the worker kept its timer from firing.
     answers: ["timeout", "stalled"],
     ends: "stalled",
-    log: /the environment ended: runtime stalled/,
+    log: /the environment ended: runtime stalled[^]*the handler that stalled:\n +at .*faulty\.ts:/,
   },
   {
     name: "fill",
@@ -67,7 +73,29 @@ const FAULTS: Fault[] = [
     log: /ended: .*SIGSEGV/,
     runtimes: processOnly,
   },
+  {
+    name: "a kill -9 of the host",
+    signal: "SIGKILL",
+    // The latter when it was still queued.
+    answers: ["exited", "timeout"],
+    ends: "exited",
+    log: /ended: .*SIGKILL/,
+    runtimes: processOnly,
+  },
+  {
+    name: "a SIGSTOP of the host",
+    signal: "SIGSTOP",
+    answers: ["timeout", "stalled"],
+    ends: "stalled",
+    log: /the environment ended: runtime stalled/,
+    runtimes: processOnly,
+  },
 ];
+
+/** What the watchdog goes by. */
+const SHORT_MS = 300;
+/** Idempotent ones: what a host was in the middle of when it was killed, is made again. */
+const ENDED_ANYWHERE: NeighbourKind[] = ["module", "late"];
 
 function options(runtime: Runtime, start: StartOptions = {}): NginxOptions {
   return {
@@ -81,7 +109,8 @@ function options(runtime: Runtime, start: StartOptions = {}): NginxOptions {
       ...NEIGHBOUR_LOCATIONS,
       "/faulty/fault": content(`
         t.reply(ts.call(ts.import("faulty.ts").fault, { timeout_ms = tonumber(ngx.var.arg_ms) }, ngx.var.arg_kind))`),
-      "/faulty/held": content(`t.reply(ts.import("faulty.ts").held())`),
+      "/faulty/held": content(`
+        t.reply(ts.call(ts.import("faulty.ts").held, { timeout_ms = tonumber(ngx.var.arg_ms) }))`),
       "/faulty/release": content(`t.reply(ts.import("faulty.ts").release())`),
       "/faulty/in-flight": content(`t.reply(ts.import("faulty.ts").inFlight())`),
       "/faulty/ok": content(`t.reply(ts.import("faulty.ts").ok("well"))`),
@@ -89,10 +118,23 @@ function options(runtime: Runtime, start: StartOptions = {}): NginxOptions {
   };
 }
 
+/** Resolves with what its call gets. */
+async function commit(nginx: Nginx, fault: Fault): Promise<Answer<string>> {
+  const { name, signal } = fault;
+  if (signal === undefined) {
+    const ms = name === "spin" ? `&ms=${SHORT_MS}` : "";
+    return nginx.json(`/faulty/fault?kind=${name}${ms}`);
+  }
+  const { process_id: host } = await statsOf(nginx);
+  const held = nginx.json<Answer<string>>(`/faulty/held?ms=${SHORT_MS}`);
+  process.kill(host ?? assert.fail("there is no host"), signal);
+  return held;
+}
+
 async function check(nginx: Nginx, fault: Fault): Promise<void> {
   await untilState(nginx, "ready");
   const worker = nginx.workerPid();
-  const load = startLoad(nginx.url, CONNECTIONS, fault.ends === undefined ? undefined : ["module"]);
+  const load = startLoad(nginx.url, CONNECTIONS, fault.signal ? ENDED_ANYWHERE : undefined);
   try {
     const inFlight = nginx.json<Answer>("/faulty/held");
     inFlight.catch(() => undefined);
@@ -101,8 +143,7 @@ async function check(nginx: Nginx, fault: Fault): Promise<void> {
       async () => (await nginx.json<Answer<number>>("/faulty/in-flight")).value === 1,
     );
     await load.more(100);
-    const ms = fault.name === "spin" ? "300" : "20000";
-    const own = await nginx.json<Answer<string>>(`/faulty/fault?kind=${fault.name}&ms=${ms}`);
+    const own = await commit(nginx, fault);
     assert.ok(fault.answers.includes(own.code ?? own.value ?? ""), JSON.stringify(own));
     if (fault.ends === undefined) await nginx.json("/faulty/release");
     assert.deepEqual(
