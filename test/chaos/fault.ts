@@ -50,9 +50,10 @@ export async function duringEnd(
   body: () => Promise<void>,
   anywhere = false,
 ): Promise<void> {
-  const kinds = anywhere ? {} : { kinds: ["late"] };
+  // Never the idempotent ones.
+  const kinds = anywhere ? ["echo", "large", "late", "access", "filter"] : ["late"];
   const codes = anywhere ? [...ENDS, "refused"] : ENDS;
-  const close = scene.windows.open({ codes, ...kinds, worker: scene.worker.pid });
+  const close = scene.windows.open({ codes, kinds, worker: scene.worker.pid });
   try {
     await body();
   } finally {

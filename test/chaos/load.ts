@@ -25,6 +25,8 @@ interface Kind {
   field?: true;
   /** What it notes. */
   note: string;
+  /** Whether it may be begun more than once. */
+  repeatable?: true;
   /** Undefined when the answer is right; else a code, or "wrong". */
   judge(id: string, text: string, reply: Reply): string | undefined;
 }
@@ -39,6 +41,7 @@ const KINDS: Record<string, Kind> = {
   echo: { path: "/echo", weight: 4, size: 200, note: "", judge: judgeModule },
   large: { path: "/echo", weight: 1, size: 400_000, note: "", judge: judgeModule },
   late: { path: "/late", weight: 3, size: 200, note: "", judge: judgeModule },
+  again: { path: "/again", weight: 3, size: 200, note: "", repeatable: true, judge: judgeModule },
   access: {
     path: "/access",
     weight: 3,
@@ -65,6 +68,12 @@ const ALPHABET = [...'abcdefghijklmnopqrstuvwxyz0123456789 äöü€😀"\\\n'];
 /** Between two requests of a connection, at most. */
 const PAUSE_MS = 4;
 
+/** A call that was made. */
+export interface Made {
+  answered: boolean;
+  readonly repeatable: boolean;
+}
+
 export interface LoadOptions {
   site: string;
   url: string;
@@ -77,8 +86,8 @@ export interface LoadOptions {
 }
 
 export class Load {
-  /** What a call notes when it is begun, to whether it was answered. */
-  readonly begun = new Map<string, boolean>();
+  /** By what each call notes when it is begun. */
+  readonly made = new Map<string, Made>();
   readonly #options: LoadOptions;
   readonly #wheel: Kind[] = [];
   readonly #names = new Map<Kind, string>();
@@ -137,7 +146,8 @@ export class Load {
     let detail = "";
     // The connection may be gone, and its worker forgotten, before the failure is seen.
     let worker = connection.worker;
-    this.begun.set(note, false);
+    const made: Made = { answered: false, repeatable: kind.repeatable ?? false };
+    this.made.set(note, made);
     tally.calls++;
     try {
       const answer = await client.request({
@@ -159,7 +169,7 @@ export class Load {
       detail = String(error);
     }
     if (code === undefined) {
-      this.begun.set(note, true);
+      made.answered = true;
       return;
     }
     const name = this.#names.get(kind)!;

@@ -16,6 +16,9 @@ export const WORKERS = 2;
 const RECOVERY_MS = 30_000;
 const ANSWER_MS = 40_000;
 
+/** What calls of our own note. */
+const WARM = "warm";
+
 /** One connection, which stays open when it is idle: it is known by the worker at its other end. */
 export function openClient(url: string): Client {
   return new Client(url, {
@@ -61,11 +64,11 @@ function files(): Record<string, string> {
 const LOG = `ngx.config.prefix() .. "begun"`;
 const TAG = `"tag", { log = ${LOG} }`;
 
-function echo(name: string): string {
+function echo(name: string, options = "nil"): string {
   return content(`
     ngx.header["x-worker"] = ngx.worker.pid()
     ngx.req.read_body()
-    t.reply(ts.import("neighbour.ts").${name}(${LOG}, ngx.var.http_x_id, ngx.req.get_body_data() or ""))`);
+    t.reply(ts.import("neighbour.ts", ${options}).${name}(${LOG}, ngx.var.http_x_id, ngx.req.get_body_data() or ""))`);
 }
 
 function faulty(call: string): string {
@@ -79,6 +82,7 @@ function faulty(call: string): string {
 const LOCATIONS = {
   "= /echo": echo("echo"),
   "= /late": echo("late"),
+  "= /again": echo("late", "{ idempotent = true }"),
   "= /access": `
     ${luaPhase("access", `ngx.header["x-worker"] = ngx.worker.pid(); require("resty.ts.http").access(${TAG})`)}
     ${content(`ngx.print(ngx.var.http_x_access)`)}`,
@@ -135,7 +139,7 @@ export class Worker {
     while (this.#idle.length < count) this.#idle.push(await this.#site.connect(this.pid));
   }
 
-  /** Resolves when the faulty module answers again, and the environment is ready. */
+  /** Resolves when the faulty module and its neighbour answer again, and the environment is ready. */
   async recovered(): Promise<void> {
     let last = "";
     await until(
@@ -144,6 +148,8 @@ export class Worker {
         const answer = await this.ask("/ok?ms=5000");
         last = JSON.stringify(answer);
         if (answer.value !== "well") return false;
+        // Calls that wait for their module to be loaded count as begun, and would fail with the next end.
+        if ((await this.ask("/echo", { "x-id": WARM })).value === undefined) return false;
         const { state, reason } = await this.stats();
         last = `${state} ${reason ?? ""}`;
         return state === "ready";
@@ -260,7 +266,7 @@ export class Site {
   begun(): Map<string, number> {
     const counts = new Map<string, number>();
     for (const line of read(this.nginx.prefix, "begun").split("\n")) {
-      if (line !== "") counts.set(line, (counts.get(line) ?? 0) + 1);
+      if (line !== "" && line !== WARM) counts.set(line, (counts.get(line) ?? 0) + 1);
     }
     return counts;
   }
