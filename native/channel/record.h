@@ -24,6 +24,7 @@ enum {
     RTS_KIND_READY = 18,
     RTS_KIND_LOG = 19,
     RTS_KIND_ASK = 20,
+    RTS_KIND_WAIT = 21,
 };
 
 enum { RTS_FLAG_MORE = 1 };

@@ -301,11 +301,23 @@ export class Dispatcher {
       return;
     }
     this.#remember(call);
-    const copy = bytes.slice(offset, offset + length);
+    this.#callLater(call, bytes.slice(offset, offset + length));
+  }
+
+  /** Runs a call when its module is there. Lua knows until then that it has not begun. */
+  #callLater(call: Call, bytes: Uint8Array): void {
+    const { handler, id } = call;
+    if (id !== NOTIFICATION) this.#channel.send(Kind.wait, id, 1);
+    const run = (): void => {
+      if (call.settled) return;
+      if (this.#channel.waiting > 0) setImmediate(run);
+      else if (handler.target === undefined) this.#fail(call, handler.failure);
+      else this.#run(call, handler.target, bytes, 0, bytes.length);
+    };
     void handler.ready.then(() => {
       if (call.settled) return;
-      if (handler.target === undefined) this.#fail(call, handler.failure);
-      else this.#run(call, handler.target, copy, 0, copy.length);
+      if (id !== NOTIFICATION) this.#channel.send(Kind.wait, id, 0);
+      run();
     });
   }
 

@@ -18,6 +18,7 @@ export const Kind = {
   ready: 18,
   log: 19,
   ask: 20,
+  wait: 21,
 } as const;
 
 export const FLAG_MORE = 1;

@@ -4,7 +4,7 @@
 static const uint8_t kinds[] = {RTS_KIND_CALL,   RTS_KIND_NOTIFY,   RTS_KIND_CANCEL,
                                 RTS_KIND_MODULE, RTS_KIND_FUNCTION, RTS_KIND_CHUNK,
                                 RTS_KIND_RESULT, RTS_KIND_ERROR,    RTS_KIND_READY,
-                                RTS_KIND_LOG,    RTS_KIND_ASK};
+                                RTS_KIND_LOG,    RTS_KIND_ASK,      RTS_KIND_WAIT};
 
 static int is_kind(unsigned kind)
 {

@@ -234,7 +234,7 @@ end
 
 
 -- Hands one message to `sink`: sink:on_result(id, value, err), sink:on_error(id, code, text),
--- sink:on_ask(id, value, err), sink:on_other(kind, a, text).
+-- sink:on_ask(id, value, err), sink:on_other(kind, a, text, id).
 local function deliver(sink, kind, id, a, bytes, at, length)
     if kind == KIND_RESULT then
         sink:on_result(id, decode.decode(bytes, at, length))
@@ -243,7 +243,7 @@ local function deliver(sink, kind, id, a, bytes, at, length)
     elseif kind == KIND_ASK then
         sink:on_ask(a, decode.decode(bytes, at, length))
     else
-        sink:on_other(kind, a, ffi_str(bytes + at, length))
+        sink:on_other(kind, a, ffi_str(bytes + at, length), id)
     end
 end
 

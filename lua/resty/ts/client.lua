@@ -3,6 +3,7 @@
 -- Runs on the Lua side. Invariant: every call is answered once, by the host or in its place. A call
 -- that is whole in the ring, and that no environment has begun, outlives the environment.
 
+local again = require "resty.ts.again"
 local bit = require "bit"
 local buffers = require "resty.ts.buffers"
 local channel = require "resty.ts.channel"
@@ -16,6 +17,7 @@ local wait = require "resty.ts.wait"
 local wire = require "resty.ts.wire"
 
 local band = bit.band
+local math_ceil = math.ceil
 local select = select
 local setmetatable = setmetatable
 
@@ -25,6 +27,7 @@ local KIND_MODULE = wire.KIND_MODULE
 local KIND_FUNCTION = wire.KIND_FUNCTION
 local KIND_READY = wire.KIND_READY
 local KIND_LOG = wire.KIND_LOG
+local KIND_WAIT = wire.KIND_WAIT
 
 local MAX_SLOTS = 65535
 local CODE_BY_NUMBER = errors.by_number
@@ -133,11 +136,35 @@ function _M:on_error(id, number, text)
 end
 
 
-function _M:on_other(kind, a, text)
+-- A call waits for its module, or begins after that.
+local function on_wait(self, id, waits)
+    local slot = band(id, 0xffff)
+    local w = self.waiters[slot]
+    if not w or self.ids[slot] ~= id then
+        self:broken("a word on call " .. id .. ", which is not pending")
+    elseif w ~= ABANDONED then
+        w.waits_since = waits and self.now_ms() or nil
+    end
+end
+
+
+-- What is left of a call's deadline in ms, when it failed with its environment and had not begun:
+-- then it can be made again. Else 0.
+local function left_unbegun(self, w, timeout_ms)
+    if w.ok or not w.waits_since or not again.ended[w.value] then
+        return 0
+    end
+    return math_ceil(w.waits_since + timeout_ms - self.now_ms())
+end
+
+
+function _M:on_other(kind, a, text, id)
     if kind == KIND_LOG then
         self.log(a, text)
     elseif kind == KIND_READY then
         self:on_ready()
+    elseif kind == KIND_WAIT then
+        on_wait(self, id, a ~= 0)
     else
         self:broken("a completion of kind " .. kind)
     end
@@ -370,14 +397,19 @@ function _M:call(fn, timeout_ms, ...)
         return timed_out(self, fn, slot, timeout_ms)
     end
     local ok, value, text = w.ok, w.value, w.text
+    local left = ok and 0 or left_unbegun(self, w, timeout_ms)
     waiting:recycle(w)
+    if left > 0 then
+        return self:call(fn, left, ...)
+    end
     return result(self, ok, value, text)
 end
 
 
+local block
 -- Calls fn and blocks until its answer, at most timeout_ms; and, where an environment ends before
 -- it has begun the call, for the next one to start and answer, start_ms at most.
-local function block(self, fn, timeout_ms, start_ms, n, ...)
+function block(self, fn, timeout_ms, start_ms, n, ...)
     if self.why and not self:try_again() then
         return failure(self.why.code, self.why.text)
     end
@@ -393,6 +425,10 @@ local function block(self, fn, timeout_ms, start_ms, n, ...)
     repeat
         self:drain()
         if w.done then
+            local left = left_unbegun(self, w, timeout_ms)
+            if left > 0 then
+                return block(self, fn, left, start_ms, n, ...)
+            end
             return result(self, w.ok, w.value, w.text)
         end
         if start_ms > 0 and self.life ~= life then

@@ -299,7 +299,7 @@ function nginx:recycle(w)
     if w.sem:count() ~= 0 then
         return -- a post is left on it: not to be used again
     end
-    w.done, w.ok, w.value, w.text, w.sent = false, false, nil, nil, 0
+    w.done, w.ok, w.value, w.text, w.sent, w.waits_since = false, false, nil, nil, 0, nil
     local n = self.nfree + 1
     self.nfree = n
     self.free[n] = w

@@ -104,7 +104,7 @@ end
 
 
 function plain:recycle(w)
-    w.done, w.ok, w.value, w.text, w.sent = false, false, nil, nil, 0
+    w.done, w.ok, w.value, w.text, w.sent, w.waits_since = false, false, nil, nil, 0, nil
     local n = self.nfree + 1
     self.nfree = n
     self.free[n] = w

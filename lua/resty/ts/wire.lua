@@ -17,4 +17,5 @@ return {
     KIND_READY = 18,
     KIND_LOG = 19,
     KIND_ASK = 20,
+    KIND_WAIT = 21,
 }

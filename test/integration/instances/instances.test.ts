@@ -1,6 +1,6 @@
 /** Several environments in a worker: calls are spread, keys keep together, one ends without the others. */
 import assert from "node:assert/strict";
-import { writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { statsOf, untilState, type Answer } from "../../support/bridge.js";
@@ -17,6 +17,8 @@ const locations = {
   "/next-of-one": content(`t.reply(ts.import("counter.ts", { key = "counts" }).bump(1))`),
   "/gate": gate("open", "{}"),
   "/gate-again": gate("open", "{ idempotent = true }"),
+  "/seen": content(`t.reply(ts.import("wait.ts").seen())`),
+  "/slow": content(`t.reply(ts.import("slow.ts").answer())`),
   "/gate-of-one": gate("open", `{ key = "counts" }`),
   "/exit-again": content(`t.reply(ts.import("faults.ts", { idempotent = true }).exit(3))`),
   "/exit-of-one": content(`t.reply(ts.import("faults.ts", { key = "counts" }).exit(3))`),
@@ -80,6 +82,10 @@ for (const runtime of ["embedded", "process"]) {
         const pid = nginx.workerPid();
         const held = Array.from({ length: 30 }, () => nginx.json<Answer>("/gate"));
         await untilPending(nginx, 30);
+        // Of the same modules: they are loaded then.
+        await nginx.json("/seen");
+        await nginx.json("/seen");
+        await nginx.json("/seen");
         assert.equal((await nginx.json<Answer>("/exit-of-one")).code, "exited");
         open(nginx);
         const codes = (await Promise.all(held)).map(({ value, code }) => value ?? code);
@@ -101,7 +107,10 @@ for (const runtime of ["embedded", "process"]) {
         await untilState(nginx, "ready");
         const again = Array.from({ length: 10 }, () => nginx.json<Answer>("/gate-again"));
         const once = Array.from({ length: 10 }, () => nginx.json<Answer>("/gate"));
-        await untilPending(nginx, 20);
+        await until("all have begun", async () => {
+          const { value } = await nginx.json<Answer<{ started: number }>>("/seen");
+          return value?.started === 20;
+        });
         assert.equal((await nginx.json<Answer>("/exit")).code, "exited");
         for (const answer of await Promise.all(once)) assert.equal(answer.code, "exited");
         await untilPending(nginx, 10);
@@ -109,6 +118,35 @@ for (const runtime of ["embedded", "process"]) {
         for (const answer of await Promise.all(again)) assert.equal(answer.value, 7);
         assert.equal((await statsOf(nginx)).repeated, 10);
       }));
+
+    test("are all that wait for their module", () =>
+      withNginx(
+        {
+          ...three(runtime, 1),
+          modules: {
+            "slow.ts": `
+              import { existsSync, writeFileSync } from "node:fs";
+              import { setTimeout as delay } from "node:timers/promises";
+              const gate = new URL("../open", import.meta.url).pathname;
+              writeFileSync(gate + ".loading", "");
+              while (!existsSync(gate)) await delay(2);
+              let calls = 0;
+              export const answer = () => ++calls;`,
+          },
+        },
+        async (nginx) => {
+          await untilState(nginx, "ready");
+          const answers = Array.from({ length: 5 }, () => nginx.json<Answer<number>>("/slow"));
+          await until("the module is being loaded", () =>
+            existsSync(join(nginx.prefix, "open.loading")),
+          );
+          await untilPending(nginx, 5);
+          assert.equal((await nginx.json<Answer>("/exit")).code, "exited");
+          open(nginx);
+          const values = (await Promise.all(answers)).map(({ value, err }) => value ?? err);
+          assert.deepEqual(values.toSorted(), [1, 2, 3, 4, 5]);
+        },
+      ));
 
     test("that end each environment are made three times, and not again", () =>
       withNginx(

@@ -4,7 +4,6 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { statsOf } from "../../support/bridge.js";
-import { until } from "../../support/deadline.js";
 import { withNginx, type NginxOptions } from "../../support/nginx.js";
 import { content } from "../../support/nginx-config.js";
 import { ok, phase, plugin } from "../../support/plugin-phases.js";
@@ -27,6 +26,7 @@ const gated = (name: string, more: string): string => `
   ${plugin(`name: "${name}", ${more}
     async access(ctx) {
       const gate = ctx.request.query.get("gate")!;
+      ctx.log.notice("waits at the gate");
       while (!existsSync(gate)) await delay(2);
       ctx.response.headers.append("x-gated", "yes");
     },`)}`;
@@ -94,10 +94,7 @@ for (const runtime of ["embedded", "process"]) {
             .then(({ status, headers }) => [status, headers["x-gated"]]);
         const again = Array.from({ length: 8 }, () => ask("/again"));
         const once = Array.from({ length: 8 }, () => ask("/once"));
-        await until(
-          "all wait in their handlers",
-          async () => (await statsOf(nginx)).pending === 16,
-        );
+        await nginx.waitForLog(/(?:waits at the gate[^]*){16}/);
         await nginx.ask("/exit");
         for (const answer of await Promise.all(once)) assert.deepEqual(answer, [503, undefined]);
         writeFileSync(gate, "");
