@@ -8,7 +8,6 @@
 
 #include <napi.h>
 
-#include <filesystem>
 #include <string>
 
 #include "addon/door.h"
@@ -177,18 +176,7 @@ class Channel : public Napi::ObjectWrap<Channel> {
   std::unique_ptr<Napi::AsyncContext> context_;
 };
 
-// removeAtEnd(path): the folder goes when the environment does, however that comes about.
-void RemoveAtEnd(const Napi::CallbackInfo& info) {
-  auto* path = new std::string(info[0].As<Napi::String>().Utf8Value());
-  info.Env().AddCleanupHook([path]() {
-    std::error_code ignored;  // gone already is the usual case
-    std::filesystem::remove_all(*path, ignored);
-    delete path;
-  });
-}
-
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
-  exports.Set("removeAtEnd", Napi::Function::New<RemoveAtEnd>(env, "removeAtEnd"));
   exports.Set("Channel", Channel::Define(env));
   exports.Set("Link", DefineLink(env));
   exports.Set("Door", DefineDoor(env));

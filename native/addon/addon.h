@@ -1,7 +1,6 @@
 /*
  * The channel as a JavaScript object: the one symbol that others need of this room.
  *
- * exports.removeAtEnd(path) removes a folder when the environment ends, however it does.
  * new exports.Channel(external) is a channel that the embedder owns; new exports.Channel(ringBytes)
  * makes one, for tests in a plain node. It has:
  *   memory: ArrayBuffer   the whole mapping; lives as long as the environment
