@@ -1,12 +1,12 @@
 /** What another local user may try: the doorbell while it can be connected to, the mapping, the memory. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { rmSync } from "node:fs";
-import { dirname } from "node:path";
+import { chmodSync, rmSync, statSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, before, describe, test } from "node:test";
 import { needsRoot } from "../../support/bridge.js";
-import { stageProject } from "../../support/project.js";
+import { makeFolder, stageProject } from "../../support/project.js";
 
 const WWW_DATA = 33;
 const NOBODY = 65534;
@@ -95,5 +95,33 @@ describe("another local user", { skip: needsRoot }, () => {
     assert.equal(said.doorbell, "open");
     holder.stdin!.write("\n");
     assert.ok(Number(await next()) < 0);
+  });
+
+  test("who listens where a host is expected is given nothing", async () => {
+    const folder = makeFolder("host");
+    chmodSync(folder, 0o777);
+    const path = join(folder, "host");
+    const cli = join(stage, "dist/cli/main.js");
+    const host = spawn(process.execPath, [cli, "host", "--listen", path], {
+      ...{ uid: WWW_DATA, gid: WWW_DATA, cwd: "/" },
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    try {
+      const said = createInterface({ input: host.stdout })[Symbol.asyncIterator]();
+      assert.match(String((await said.next()).value), /listens at/);
+      assert.equal(statSync(path).mode & 0o777, 0o600);
+      chmodSync(path, 0o666); // so that only who it is stands in the way
+      const start = (uid: number): string => {
+        const code = `package.path = "${stage}/lua/?.lua;" .. package.path
+          print(require("resty.ts").start { modules = "/", connect = "${path}" })`;
+        const options = { uid, gid: uid, cwd: "/", encoding: "utf8" } as const;
+        return spawnSync("luajit", ["-e", code], options).stdout;
+      };
+      assert.match(start(NOBODY), /nil\s.*who listens there is another user/);
+      assert.match(start(WWW_DATA), /^true/);
+    } finally {
+      host.kill("SIGKILL");
+      rmSync(folder, { recursive: true, force: true });
+    }
   });
 });
