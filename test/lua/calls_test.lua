@@ -113,7 +113,9 @@ end)
 
 t.test("a late answer meets no other call", function()
     for i = 1, 50 do
-        t.err("timeout", ts.call(calls.addLater, { timeout_ms = 1 }, i, 0, 5))
+        -- On a busy machine the answer may be there when this caller runs again.
+        local value, _, code = ts.call(calls.addLater, { timeout_ms = 1 }, i, 0, 5)
+        t.ok(code == "timeout" or value == i, code)
         t.eq(calls.add(i, 100), i + 100)
     end
     t.eq(calls.addLater(0, 0, 30), 0)

@@ -33,6 +33,8 @@ local SWEEP_SECONDS = 0.2
 local LATE_SECONDS = 1
 -- While a call is past its deadline and the host has not said that it knows.
 local WATCH_SECONDS = 0.05
+-- How long a call waits before it sees to it itself that there are a waiter and a sweep.
+local LOOK_SECONDS = 1
 -- How long the worker may spin for one answer, in µs.
 local SPIN_US = 10
 -- A timer's pool is freed when it ends only: after so many wake-ups the waiter starts anew.
@@ -279,7 +281,18 @@ end
 -- Waits until w.done, the answer of fn. Returns false after timeout_ms.
 function nginx:wait(w, timeout_ms, fn)
     spin_for_answer(self, fn)
-    local ok = w.sem:wait(timeout_ms / 1000)
+    local left = timeout_ms / 1000
+    local ok
+    repeat
+        ok = w.sem:wait(left < LOOK_SECONDS and left or LOOK_SECONDS)
+        left = left - LOOK_SECONDS
+        if not ok and not w.done and left > 0 then
+            -- nginx may have lost the timers that answers depend on, and who waits needs them.
+            self.client:drain()
+            self:ensure_running()
+            self:sweep_later()
+        end
+    until ok or w.done or left <= 0
     if w.done and not ok then
         w.sem:wait(0) -- answered in the same turn as it timed out: take the post that is left
     end
