@@ -250,7 +250,7 @@ void RunLoop(rts_host_context_t* host_context, node::CommonEnvironmentSetup* set
   {
     LockGuard guard(&host_context->lock);
     host_context->stopper = &stopper;
-    stop = host_context->stop_requested != 0;
+    stop = host_context->stop_requested != 0 || host_context->fail_code != 0;
   }
   v8::SealHandleScope seal(setup->isolate());
   while (!stop) {
@@ -310,7 +310,7 @@ void RunEnvironment(rts_host_context_t* host_context, Once* process) {
     {
       LockGuard guard(&host_context->lock);
       host_context->env = &interrupted;
-      stopped = host_context->stop_requested != 0;
+      stopped = host_context->stop_requested != 0 || host_context->fail_code != 0;
     }
     if (!stopped) {
       TryCatch caught(isolate);

@@ -188,11 +188,16 @@ static void run_backend(rts_runtime_t *runtime)
     pthread_mutex_lock(&runtime->context.lock);
     runtime->backend = loaded.backend;
     const int stop = runtime->context.stop_requested;
+    const int fail_code = runtime->context.fail_code;
     pthread_mutex_unlock(&runtime->context.lock);
     /* After libnode's own registrations, so that our hook runs before them. */
     hook_process_exit(loaded.backend);
     if (stop) {
         report(&runtime->context, RTS_STATE_STOPPED, RTS_E_STOPPED, NULL);
+        return;
+    }
+    if (fail_code != RTS_OK) { /* ended while libnode was loaded */
+        report(&runtime->context, RTS_STATE_FAILED, fail_code, NULL);
         return;
     }
     loaded.backend->run(&runtime->context);

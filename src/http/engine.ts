@@ -290,7 +290,7 @@ export class Engine implements Services {
   stateOf(requestId: number): { state: RequestState; created: boolean } {
     const known = this.#requests.get(requestId);
     if (known !== undefined) return { state: known, created: false };
-    const state: RequestState = { local: new Map(), bodyRun: undefined };
+    const state: RequestState = { local: new Map(), bodyRuns: new Map() };
     this.#requests.set(requestId, state);
     return { state, created: true };
   }
@@ -433,10 +433,12 @@ export class Engine implements Services {
   }
 
   #continue(head: Head, input: RunInput): Changes | Promise<Changes> {
-    const state = this.#requests.get(head.requestId);
-    const run = state?.bodyRun;
-    if (run === undefined || head.phase !== PhaseNumber.bodyFilter) return null;
-    if ((head.flags & HeadFlag.last) !== 0) state!.bodyRun = undefined;
+    const runs = this.#requests.get(head.requestId)?.bodyRuns;
+    const run = runs?.get(head.token);
+    if (run === undefined || head.phase !== PhaseNumber.bodyFilter) {
+      throw new RestyTsError("exited", "the environment ended that had the beginning of the body");
+    }
+    if ((head.flags & HeadFlag.last) !== 0) runs!.delete(head.token);
     return run.next(head.flags, input);
   }
 }

@@ -19,7 +19,8 @@ import { checkBodyAllowed, checkStatus } from "./validate.js";
 /** What is kept for a request from one message to the next. */
 export interface RequestState {
   readonly local: Map<unknown, unknown>;
-  bodyRun: Run | undefined;
+  /** Token of a chain to the run that has begun to filter the body. */
+  bodyRuns: Map<number, Run>;
 }
 
 /** What a run needs of the engine. */
@@ -469,7 +470,9 @@ export class Run {
     const { phase } = this.head;
     if (phase === PhaseNumber.bodyFilter) {
       if (this.replaced !== undefined && !this.over) this.ops.push(Change.chunk, this.replaced);
-      if (!this.last && this.chain.handlers[phase]!.length > 0) this.#state().bodyRun = this;
+      if (!this.last && this.chain.handlers[phase]!.length > 0) {
+        this.#state().bodyRuns.set(this.head.token, this);
+      }
     }
     const changes = this.#takeOps();
     if (this.exitOps !== undefined) changes.push(...this.exitOps);

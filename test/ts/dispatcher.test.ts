@@ -28,12 +28,17 @@ function open() {
   const logger = new Logger(channel, 1 << 20);
   const dispatcher = new Dispatcher(channel, newLoader(), logger, options);
   const seen: Completion[] = [];
+  /** [id, a] of the WAIT records. */
+  const waits: [number, number][] = [];
   /** Submits records, and returns the first completion for this id. */
   const answer = async (id: number, ...records: Uint8Array[]): Promise<Completion> => {
     for (const record of records) lua.submit(record);
     for (let i = 0; i < 500; i++) {
       dispatcher.drain();
-      seen.push(...lua.take());
+      for (const one of lua.take()) {
+        if (one.kind === Kind.wait) waits.push([one.id, one.a]);
+        else seen.push(one);
+      }
       const found = seen.findIndex((one) => one.id === id && one.kind !== Kind.log);
       if (found >= 0) return seen.splice(found, 1)[0]!;
       await sleep(10);
@@ -46,7 +51,7 @@ function open() {
       lua.submit(LuaSide.record(Kind.function, 0, i, 0, text(name)));
     });
   };
-  return { lua, dispatcher, answer, define, seen };
+  return { lua, dispatcher, answer, define, seen, waits };
 }
 
 const call = (id: number, fn: number, args: unknown[], timeoutMs = 5000) =>
@@ -65,6 +70,18 @@ describe("the dispatcher", () => {
     assert.equal(failed.kind, Kind.error);
     assert.equal(failed.a, errorCodes.handler_failed);
     assert.equal(new TextDecoder().decode(failed.payload), "why");
+  });
+
+  it("tells of a call that waits for its module, and when it begins", async () => {
+    const { answer, define, waits } = open();
+    define("calls.ts", "add");
+    await answer(ID, call(ID, 0, [1, 2]));
+    assert.deepEqual(waits, [
+      [ID, 1],
+      [ID, 0],
+    ]);
+    await answer(ID + 1, call(ID + 1, 0, [1, 2]));
+    assert.equal(waits.length, 2);
   });
 
   it("joins the chunks of one message while others come between", async () => {

@@ -119,9 +119,23 @@ local function keep(question, client)
     end
     local kept = client.kept
     local bytes = client.kept_bytes + #text - #(kept[name] or "")
-    if bytes <= MOST_KEPT_BYTES then
+    if bytes <= MOST_KEPT_BYTES and bytes <= client.options.max_message_bytes / 4 then
         kept[name], client.kept_bytes = text, bytes
     end
+end
+
+
+-- Whether these are questions: an array of arrays.
+function _M.are_questions(asked)
+    if type(asked) ~= "table" then
+        return false
+    end
+    for i = 1, #asked do
+        if type(asked[i]) ~= "table" then
+            return false
+        end
+    end
+    return true
 end
 
 

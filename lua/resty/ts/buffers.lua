@@ -7,7 +7,7 @@ local ffi = require "ffi"
 
 local ffi_new = ffi.new
 
-local LEAST_BYTES = 65536
+local LEAST_BYTES = 256
 local MOST_KEPT_BYTES = 16777216
 
 local _M = {}

@@ -35,7 +35,7 @@ end
 
 
 -- Copies the calls and notifications that the host of this channel has not begun, in their order.
--- Returns a list of { kind, pending, id, a, b, buffer, size, length }.
+-- Returns a list of { kind, pending, id, a, b, buffer, size, length, carried = true }.
 function _M.collect(channel)
     local lib, sq32 = channel.lib, channel.sq32
     local messages, partial = {}, {}
@@ -59,15 +59,16 @@ function _M.collect(channel)
             message = partial[id]
         elseif kind == KIND_CALL or kind == KIND_NOTIFY then
             local total = sq32[i + 5]
-            if total > channel.max_message_bytes then
-                return messages
+            -- One that is whole is in the ring.
+            if total <= left then
+                local buffer, buffer_size = buffers.take(total)
+                message = {
+                    kind = kind, pending = rshift(word, 16), id = id, a = sq32[i + 3],
+                    b = sq32[i + 4], total = total, buffer = buffer, size = buffer_size, length = 0,
+                    carried = true,
+                }
+                partial[id] = message
             end
-            local buffer, buffer_size = buffers.take(total)
-            message = {
-                kind = kind, pending = rshift(word, 16), id = id, a = sq32[i + 3],
-                b = sq32[i + 4], total = total, buffer = buffer, size = buffer_size, length = 0,
-            }
-            partial[id] = message
         end
         if message then
             local whole = append(message, channel.sq + offset + HEADER_BYTES, length)
@@ -87,6 +88,22 @@ function _M.collect(channel)
         buffers.give(message.buffer, message.size)
     end
     return messages
+end
+
+
+-- Those of the messages that have not been sent yet and that `is_wanted`, to be sent anew.
+function _M.rest(messages, is_wanted)
+    local rest = {}
+    for i = messages.first or 1, #messages do
+        local m = messages[i]
+        if is_wanted(m) then
+            m.sent = nil
+            rest[#rest + 1] = m
+        else
+            buffers.give(m.buffer, m.size)
+        end
+    end
+    return rest
 end
 
 

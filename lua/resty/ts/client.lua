@@ -291,7 +291,9 @@ end
 local function send(self, w, kind, id, fn, timeout_ms, n, v1, v2, v3, v4, more)
     local ch = self.channel
     if not self.functions[fn.index] then
+        w.sending = true
         local ok, err, code = define(self, w, fn, self.now_ms() + timeout_ms)
+        w.sending = false
         if not ok then
             return nil, err, code
         end

@@ -22,15 +22,14 @@ local settings_buffer = ffi_new("uint8_t[?]", SETTINGS_BYTES)
 local _M = {}
 
 
--- What the host is told: src/host/main.ts, HostSettings. MessagePack.
+-- What the host is told: src/host/main.ts, HostSettings.
 local function settings_of(self, generation)
     local options, last_end = self.options, self.last_end
     local kept = {}
     for _, text in pairs(self.kept) do
         kept[#kept + 1] = text
     end
-    encode.begin(settings_buffer, 0, SETTINGS_BYTES)
-    encode.value {
+    return {
         modules = options.modules or "",
         plugins = options.plugins or "",
         maxMessageBytes = options.max_message_bytes,
@@ -43,12 +42,24 @@ local function settings_of(self, generation)
         watch = options.watch,
         reloadFile = options.reload_file or "",
     }
+end
+
+
+-- As MessagePack. What is too large to be told is done without.
+local function encoded(settings)
+    encode.begin(settings_buffer, 0, SETTINGS_BYTES)
+    if encode.value(settings) then
+        encode.drop()
+        settings.stalledAt, settings.kept = "", values.array {}
+        encode.begin(settings_buffer, 0, SETTINGS_BYTES)
+        encode.value(settings)
+    end
     local length, buffer, size = encode.finish()
-    local settings = ffi_str(buffer or settings_buffer, length)
+    local text = ffi_str(buffer or settings_buffer, length)
     if buffer then
         buffers.give(buffer, size)
     end
-    return settings
+    return text
 end
 
 
@@ -59,7 +70,7 @@ function _M:runtime_options(generation)
     c_options.library_dir = self.library_dir
     c_options.libnode = options.libnode
     c_options.host = self.host
-    local settings = settings_of(self, generation)
+    local settings = encoded(settings_of(self, generation))
     c_options.settings = settings
     c_options.settings_bytes = #settings
     c_options.max_heap_mb = options.max_heap_mb

@@ -175,7 +175,7 @@ end
 -- The host is ready, or what it was told is out of date.
 function _M:on_ready()
     local life = self.life
-    if not life then
+    if not life or self.why then
         return
     end
     if life.ready then
@@ -222,20 +222,27 @@ end
 -- Of what the old ring holds, what is to go on: not what nobody waits for, nor replies to what the
 -- old environment asked. Returns the messages and their slots.
 local function left_over(self)
-    local keep, messages = {}, {}
-    for _, message in ipairs(carry.collect(self.channel)) do
-        local slot = band(message.id, 0xffff)
-        local wanted = message.a ~= self.reply.index
-        if message.kind == KIND_CALL then
+    local keep = {}
+    local function is_wanted(message)
+        local fn = self.functions[message.a]
+        local wanted = message.carried and message.a ~= self.reply.index and fn and not fn.bound
+        if wanted and message.kind == KIND_CALL then
+            local slot = band(message.id, 0xffff)
             local w = self.waiters[slot]
             wanted = w and w ~= ABANDONED and self.ids[slot] == message.id
             keep[slot] = wanted or nil
         end
-        if wanted then
-            messages[#messages + 1] = message
-        else
-            buffers.give(message.buffer, message.size)
-        end
+        return wanted
+    end
+    local ok, collected = pcall(carry.collect, self.channel)
+    if not ok then -- no memory
+        self.log(1, "what was queued is lost: " .. collected)
+        collected = {}
+    end
+    local messages = carry.rest(collected, is_wanted)
+    -- What had been carried over before, and had found no room yet.
+    for _, message in ipairs(carry.rest(self.carried or {}, is_wanted)) do
+        messages[#messages + 1] = message
     end
     return messages, keep
 end

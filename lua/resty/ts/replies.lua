@@ -15,6 +15,9 @@ local methods = {}
 
 -- The host asks.
 function methods:on_ask(id, asked, err)
+    if not err and not asks.are_questions(asked) then
+        err = "what are no questions"
+    end
     if err or not self.reply then
         self:broken("the host asks: " .. (err or "and nobody answers"))
         return

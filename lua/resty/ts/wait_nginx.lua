@@ -15,6 +15,7 @@ local ngx_semaphore = require "ngx.semaphore"
 local ffi_new = ffi.new
 local ffi_str = ffi.string
 local ipairs = ipairs
+local pcall = pcall
 local tonumber = tonumber
 local math_max = math.max
 local setmetatable = setmetatable
@@ -176,7 +177,7 @@ end
 function nginx.is_last()
     for i = 1, #all do
         local one = all[i]
-        if one.running or one.due > 0 or one.client:awaited() > 0 then
+        if one.running or one.due > ngx_now() or one.client:awaited() > 0 then
             return false
         end
     end
@@ -319,6 +320,19 @@ function nginx:recycle(w)
 end
 
 
+-- Returns whether w was among those that wait for room.
+local function leave_room(self, w)
+    local room = self.room
+    for i = 1, #room do
+        if room[i] == w then
+            table.remove(room, i)
+            return true
+        end
+    end
+    return false
+end
+
+
 -- Waits until the host has read on, w.done, or timeout_ms have passed.
 function nginx:wait_room(w, head, timeout_ms)
     local channel = self.client.channel
@@ -328,13 +342,8 @@ function nginx:wait_room(w, head, timeout_ms)
     local room = self.room
     room[#room + 1] = w
     self:ensure_running()
-    if not w.sem:wait(timeout_ms / 1000) then
-        for i = 1, #self.room do
-            if self.room[i] == w then
-                table.remove(self.room, i)
-                return
-            end
-        end
+    local ok = w.sem:wait(timeout_ms / 1000)
+    if not leave_room(self, w) and not ok then
         w.sem:wait(0) -- posted in the same turn as it timed out
     end
 end
@@ -405,6 +414,9 @@ local function exit_sweeper(self)
     while self.client:awaited() > 0 do
         ngx_sleep(0.05)
         self.client:sweep()
+    end
+    if self.client.released then
+        return
     end
     self.client.channel:ring()
 end
@@ -477,17 +489,19 @@ end
 local function ring_loop(self, sock)
     local channel = self.client.channel
     local kicker = ngx_spawn(kicker_main, self)
-    local again, reason = waiter_loop(self, sock)
+    local ok, again, reason = pcall(waiter_loop, self, sock)
     ngx_kill(kicker)
     self.kicker, self.kick_posted = nil, false
     channel.lib.rts_sq_kick(channel.c)
     channel.lib.rts_cq_disarm(channel.c)
     sock:close()
-    if reason then
+    if not ok then
+        self.client:broken("reading its answers failed: " .. again)
+    elseif reason then
         -- Only a host can have closed it, and one that does cannot be relied on.
         self.client:broken("the doorbell broke: " .. reason)
-        self.client:check_life()
     end
+    self.client:check_life()
     return again
 end
 

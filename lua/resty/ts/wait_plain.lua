@@ -12,6 +12,9 @@ local co_running = coroutine.running
 local co_yield = coroutine.yield
 local co_resume = coroutine.resume
 
+-- Of a wait: the runtime's end moves no cursor.
+local SLICE_MS = 50
+
 local plain = {}
 plain.__index = plain
 
@@ -190,10 +193,10 @@ local function sleep(self, left)
         for i = 1, #room do
             self:wake(room[i])
         end
-        return
+    else
+        lib.rts_cq_wait(c, channel.cq_head, client.spin_us,
+                        (left < SLICE_MS and left or SLICE_MS) * 1000)
     end
-    -- In slices: the runtime's end does not move the cursor.
-    lib.rts_cq_wait(c, channel.cq_head, client.spin_us, (left < 50 and left or 50) * 1000)
     if client.abandoned > 0 then
         client:watch()
     end
@@ -203,6 +206,14 @@ local function sleep(self, left)
     if self.starting and client.now_ms() >= self.start_deadline then
         client:start_timed_out(self.starting)
         self.starting = nil
+    end
+end
+
+
+-- Has the bell ring for the next completion; for one that is there already, at once.
+local function arm(channel)
+    if channel.lib.rts_cq_arm(channel.c, channel.cq_head) == 0 then
+        channel:ring()
     end
 end
 
@@ -239,7 +250,7 @@ function plain:poll(timeout_ms, only)
     end
     self.first_woken, self.nwoken = 1, 0
     if self.bell and not client.released then
-        client.channel.lib.rts_cq_arm(client.channel.c, client.channel.cq_head)
+        arm(client.channel)
     end
     return count
 end
@@ -260,7 +271,8 @@ function plain:wait_room(w, head, timeout_ms)
         end
         return
     end
-    channel.lib.rts_sq_wait_room(channel.c, head, timeout_ms * 1000)
+    channel.lib.rts_sq_wait_room(channel.c, head,
+                                 (timeout_ms < SLICE_MS and timeout_ms or SLICE_MS) * 1000)
     client:drain()
 end
 
@@ -279,7 +291,7 @@ function plain:fd()
             return nil, native.error_text()
         end
         self.bell = fd
-        channel.lib.rts_cq_arm(channel.c, channel.cq_head)
+        arm(channel)
     end
     return self.bell
 end

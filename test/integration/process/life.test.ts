@@ -28,6 +28,8 @@ const options: NginxOptions = {
     "/abort": content(`t.reply(ts.import("crash.ts").abort())`),
     "/segfault": content(`t.reply(ts.import("crash.ts").segfault())`),
     "/fill": content(`t.reply(ts.import("crash.ts").fill())`),
+    "/held": content(`t.reply(ts.import("wait.ts").untilAborted())`),
+    "/seen": content(`t.reply(ts.import("wait.ts").seen())`),
     "/sleep": content(`t.reply(ts.import("wait.ts").sleep(60000))`),
   },
 };
@@ -146,10 +148,9 @@ describe("a host process ends", () => {
     withNginx(ended, async (nginx) => {
       const host = await hostOf(nginx);
       const worker = nginx.workerPid();
-      const asked = nginx.json<Answer>("/sleep");
-      await until("the call is in flight", async () => {
-        const { pending, submission_bytes } = await statsOf(nginx);
-        return pending === 1 && submission_bytes === 0;
+      const asked = nginx.json<Answer>("/held");
+      await until("the call has begun", async () => {
+        return (await nginx.json<Answer<{ started: number }>>("/seen")).value?.started === 1;
       });
       process.kill(host, "SIGKILL");
       const answer = await asked;

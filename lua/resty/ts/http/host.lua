@@ -28,6 +28,9 @@ do
     _M[name] = functions[i]
 end
 
+-- They go on with what one environment has, and another does not.
+_M.resume.bound, _M.pull.bound = true, true
+
 local LAST = functions[#functions]
 
 

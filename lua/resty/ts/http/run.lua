@@ -338,13 +338,17 @@ local function run_body_filter(phase, chain)
         end
     end
     local flags = (last and LAST or 0) + (body.started and CONTINUES or 0)
+    local first = not body.started
     body.started = true
-    body.generation = client.generation
     chunk_bytes[1] = chunk
     -- After a failure the rest passes as it is: a filter that misses a piece makes no sense of it.
     body.off = true
     if cross(client, phase, p, token, state, flags, chunk_bytes) then
         body.off = last
+    end
+    if first then
+        -- Of the environment that it was carried over to, perhaps.
+        body.generation = client.generation
     end
 end
 
