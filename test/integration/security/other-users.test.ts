@@ -8,6 +8,8 @@ import { after, before, describe, test } from "node:test";
 import { needsRoot } from "../../support/bridge.js";
 import { makeFolder, stageProject } from "../../support/project.js";
 
+/** With the sanitizers' libraries, where the suite runs under them. */
+const LUAJIT_ENV = { ...process.env, LD_PRELOAD: process.env["RTS_NGINX_PRELOAD"] ?? "" };
 const WWW_DATA = 33;
 const NOBODY = 65534;
 
@@ -69,6 +71,7 @@ describe("another local user", { skip: needsRoot }, () => {
       uid: WWW_DATA,
       gid: WWW_DATA,
       cwd: "/",
+      env: LUAJIT_ENV,
       stdio: ["pipe", "pipe", "inherit"],
     });
     lines = createInterface({ input: holder.stdout! })[Symbol.asyncIterator]();
@@ -114,7 +117,7 @@ describe("another local user", { skip: needsRoot }, () => {
       const start = (uid: number): string => {
         const code = `package.path = "${stage}/lua/?.lua;" .. package.path
           print(require("resty.ts").start { modules = "/", connect = "${path}" })`;
-        const options = { uid, gid: uid, cwd: "/", encoding: "utf8" } as const;
+        const options = { uid, gid: uid, cwd: "/", env: LUAJIT_ENV, encoding: "utf8" } as const;
         return spawnSync("luajit", ["-e", code], options).stdout;
       };
       assert.match(start(NOBODY), /nil\s.*who listens there is another user/);
