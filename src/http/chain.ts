@@ -4,7 +4,7 @@
  */
 import type { Log } from "../sdk/context.js";
 import type { Phase, Plugin, PhaseOptions, Policies, Policy } from "../sdk/plugin.js";
-import { PhaseNumber } from "./head.js";
+import { isBeforeAnswer, LUA_NAMES, PHASES, PhaseNumber, SYNC_PHASES } from "./phases.js";
 
 /** A plugin with one configuration. It is `instance` of the handlers. */
 export interface PluginInstance {
@@ -63,24 +63,6 @@ export interface PhaseDescription {
   readonly buffer_bytes: number | null;
 }
 
-export const PHASES: readonly Phase[] = [
-  "rewrite",
-  "access",
-  "content",
-  "headerFilter",
-  "bodyFilter",
-  "log",
-];
-export const SYNC_PHASES: ReadonlySet<Phase> = new Set(["headerFilter", "bodyFilter"]);
-const AFTER_UPSTREAM: ReadonlySet<Phase> = new Set(["headerFilter", "bodyFilter", "log"]);
-const LUA_NAMES: Readonly<Record<Phase, string>> = {
-  rewrite: "rewrite",
-  access: "access",
-  content: "content",
-  headerFilter: "header_filter",
-  bodyFilter: "body_filter",
-  log: "log",
-};
 const CLOSED = { onError: 500, onTimeout: 504, onOverload: 503 } as const;
 
 function policyStatus(
@@ -90,7 +72,7 @@ function policyStatus(
 ): PolicyStatus {
   const policy =
     given.map((policies) => policies?.[kind]).find((value) => value !== undefined) ??
-    (AFTER_UPSTREAM.has(phase) ? "open" : "closed");
+    (isBeforeAnswer(PhaseNumber[phase]) ? "closed" : "open");
   if (policy === "open") return 0;
   return policy === "closed" ? CLOSED[kind] : policy;
 }

@@ -1,8 +1,8 @@
 /** What a plugin's file must export, told in words when it does not. */
 import { RestyTsError } from "../sdk/errors.js";
 import type { Plugin, Policies, Policy } from "../sdk/plugin.js";
-import { PHASES, SYNC_PHASES } from "./chain.js";
 import { checkSchema } from "./config.js";
+import { PHASES, SYNC_PHASES } from "./phases.js";
 
 const NAME = /^[a-z][a-z0-9_-]{0,127}$/;
 const KEYS = new Set<string>([

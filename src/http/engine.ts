@@ -17,10 +17,11 @@ import {
 } from "./chain.js";
 import type { Changes } from "./changes.js";
 import { checkConfig } from "./config.js";
-import { Head, HeadFlag, PhaseNumber } from "./head.js";
+import { Head, HeadFlag } from "./head.js";
+import { isBodyPhase } from "./phases.js";
 import type { BodyRest } from "./response.js";
 import { renewMembers } from "./renewal.js";
-import { Run, type RequestState, type RunInput, type Services } from "./run.js";
+import { bodyRunKey, Run, type RequestState, type RunInput, type Services } from "./run.js";
 import { SharedDictImpl } from "./shared.js";
 import { Streams } from "./streams.js";
 
@@ -434,11 +435,12 @@ export class Engine implements Services {
 
   #continue(head: Head, input: RunInput): Changes | Promise<Changes> {
     const runs = this.#requests.get(head.requestId)?.bodyRuns;
-    const run = runs?.get(head.token);
-    if (run === undefined || head.phase !== PhaseNumber.bodyFilter) {
+    const key = bodyRunKey(head);
+    const run = runs?.get(key);
+    if (run === undefined || !isBodyPhase(head.phase)) {
       throw new RestyTsError("exited", "the environment ended that had the beginning of the body");
     }
-    if ((head.flags & HeadFlag.last) !== 0) runs!.delete(head.token);
+    if ((head.flags & HeadFlag.last) !== 0) runs!.delete(key);
     return run.next(head.flags, input);
   }
 }

@@ -5,15 +5,6 @@
  * Thread: the environment's own.
  */
 
-export const PhaseNumber = {
-  rewrite: 1,
-  access: 2,
-  content: 3,
-  headerFilter: 4,
-  bodyFilter: 5,
-  log: 6,
-} as const;
-
 export const HeadFlag = { last: 1, https: 2, internal: 4, continues: 8 } as const;
 
 export const HEAD_BYTES = 40;

@@ -3,7 +3,8 @@ import { RestyTsError } from "../sdk/errors.js";
 import type { HttpResponse } from "../sdk/http.js";
 import { Change, wireBytes } from "./changes.js";
 import { Fields } from "./fields.js";
-import { type Head, PhaseNumber } from "./head.js";
+import type { Head } from "./head.js";
+import { isBeforeAnswer } from "./phases.js";
 import { checkBodyAllowed, checkFieldChange, checkStatus, isHopByHop } from "./validate.js";
 
 /** What a response needs of the run that it is part of. */
@@ -45,7 +46,7 @@ export class ResponseImpl implements HttpResponse {
             );
           }
           // Before the header, what others have set is not known here.
-          if (appended !== undefined && this.owner.head.phase <= PhaseNumber.content) {
+          if (appended !== undefined && isBeforeAnswer(this.owner.head.phase)) {
             this.owner.change(Change.appendField, name, wireBytes(appended));
             return;
           }

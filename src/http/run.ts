@@ -9,7 +9,8 @@ import { RestyTsError } from "../sdk/errors.js";
 import { type Chain, type Handler } from "./chain.js";
 import { Change, type Changes } from "./changes.js";
 import { PhaseContext } from "./context.js";
-import { type Head, HeadFlag, PhaseNumber } from "./head.js";
+import { type Head, HeadFlag } from "./head.js";
+import { FIXED_REQUEST, FIXED_RESPONSE, isBeforeAnswer, isBodyPhase } from "./phases.js";
 import { type Question, settle } from "./questions.js";
 import { RequestImpl } from "./request.js";
 import { type BodyRest, isResponse, ResponseImpl, takeApart } from "./response.js";
@@ -19,8 +20,13 @@ import { checkBodyAllowed, checkStatus } from "./validate.js";
 /** What is kept for a request from one message to the next. */
 export interface RequestState {
   readonly local: Map<unknown, unknown>;
-  /** Token of a chain to the run that has begun to filter the body. */
+  /** By bodyRunKey: the run that has begun to filter the body. */
   bodyRuns: Map<number, Run>;
+}
+
+/** Of one chain: it may have a filter of the body in two phases. */
+export function bodyRunKey({ token, phase }: Head): number {
+  return token * 16 + phase;
 }
 
 /** What a run needs of the engine. */
@@ -53,15 +59,6 @@ export interface RunInput {
 const EMPTY = new Uint8Array(0);
 /** Lua has the last word on deadlines; a run that it has forgotten is given up this much later. */
 const GRACE_MS = 1000;
-const FIXED_REQUEST = new Map<number, string>([
-  [PhaseNumber.headerFilter, "the request has been answered: headerFilter cannot change it"],
-  [PhaseNumber.bodyFilter, "the request has been answered: bodyFilter cannot change it"],
-  [PhaseNumber.log, "the request is over: log cannot change it"],
-]);
-const FIXED_RESPONSE = new Map<number, string>([
-  [PhaseNumber.bodyFilter, "the response's header is sent: change it in headerFilter"],
-  [PhaseNumber.log, "the response is sent: change it in headerFilter"],
-]);
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof (value as { then?: unknown } | null | undefined)?.then === "function";
@@ -160,8 +157,7 @@ export class Run {
 
   /** @throws {TypeError} in a phase that cannot wait. */
   mustWait(what: string): void {
-    const { phase } = this.head;
-    if (phase > PhaseNumber.content) {
+    if (!isBeforeAnswer(this.head.phase)) {
       const name = this.handlers[0]!.phase;
       throw new TypeError(`${what} is not there in ${name}, which cannot wait: use it in access`);
     }
@@ -212,7 +208,7 @@ export class Run {
   /** With the phase's other questions while it runs, on its own at any other time. */
   askShared(words: unknown[]): Promise<unknown[]> {
     const inPhase =
-      this.head.phase <= PhaseNumber.content && !this.finished && this.abandoned === undefined;
+      isBeforeAnswer(this.head.phase) && !this.finished && this.abandoned === undefined;
     return inPhase ? this.ask(...words) : this.services.ask(words);
   }
 
@@ -367,25 +363,22 @@ export class Run {
     undo: (() => void) | undefined,
   ): Promise<void> | undefined {
     if (value === undefined || this.exitOps !== undefined) return undefined;
-    if (
-      handler.phase === "bodyFilter" &&
-      (typeof value === "string" || value instanceof Uint8Array)
-    ) {
+    const isBody = isBodyPhase(this.head.phase);
+    if (isBody && (typeof value === "string" || value instanceof Uint8Array)) {
       this.replaced = typeof value === "string" ? bytesOf(value) : value;
       return undefined;
     }
-    if (isResponse(value) && this.head.phase <= PhaseNumber.content) {
+    if (isResponse(value) && isBeforeAnswer(this.head.phase)) {
       return this.#respond(value).catch((error: unknown) => {
         this.#failed(handler, error, handler.onError, undo);
       });
     }
     const what = value === null ? "null" : isResponse(value) ? "a Response" : `a ${typeof value}`;
-    const wants =
-      this.head.phase <= PhaseNumber.content
-        ? "a Response, ctx.exit(…) or nothing"
-        : handler.phase === "bodyFilter"
-          ? "a string, a Uint8Array or nothing"
-          : "nothing";
+    const wants = isBeforeAnswer(this.head.phase)
+      ? "a Response, ctx.exit(…) or nothing"
+      : isBody
+        ? "a string, a Uint8Array or nothing"
+        : "nothing";
     throw new TypeError(`${handler.title} returned ${what}, and may return ${wants}`);
   }
 
@@ -467,11 +460,10 @@ export class Run {
   }
 
   #take(): Changes {
-    const { phase } = this.head;
-    if (phase === PhaseNumber.bodyFilter) {
+    if (isBodyPhase(this.head.phase)) {
       if (this.replaced !== undefined && !this.over) this.ops.push(Change.chunk, this.replaced);
-      if (!this.last && this.chain.handlers[phase]!.length > 0) {
-        this.#state().bodyRuns.set(this.head.token, this);
+      if (!this.last && this.handlers.length > 0) {
+        this.#state().bodyRuns.set(bodyRunKey(this.head), this);
       }
     }
     const changes = this.#takeOps();

@@ -42,8 +42,8 @@ export interface HeaderFields extends Iterable<[name: string, value: string]> {
 
 /**
  * The request as it stands now: what Lua or an earlier plugin changed is changed here, too. It may be
- * changed in rewrite, access and content (there for subrequests and later Lua code); in other phases
- * that throws a TypeError.
+ * changed in rewrite, access, beforeProxy and content (there for subrequests and later Lua code); in
+ * other phases that throws a TypeError.
  */
 export interface HttpRequest {
   /**
@@ -82,7 +82,7 @@ export interface HttpRequest {
 }
 
 /**
- * The request where its body can be read (rewrite, access, content). nginx receives the whole body
+ * The request where its body can be read (rewrite, access, beforeProxy, content). nginx receives the whole body
  * first: in memory up to client_body_buffer_size, else into a file. The upstream still gets it.
  */
 export interface HttpRequestWithBody extends HttpRequest {
@@ -117,18 +117,18 @@ export interface HttpRequestWithBody extends HttpRequest {
 /** What will be, or is, sent to the client. */
 export interface HttpResponse {
   /**
-   * In headerFilter, bodyFilter and log what the upstream answered; 0 before it is known. May be set
+   * In headerFilter and all later phases what the upstream answered; 0 before it is known. May be set
    * in headerFilter, and before it for what `exit` or an error page does not override.
    *
    * @throws {RestyTsError} "bad_response" from setting what is no integer from 200 to 599.
-   * {TypeError} from setting it in bodyFilter and log.
+   * {TypeError} from setting it in phases after headerFilter.
    */
   status: number;
   /**
    * In headerFilter the response's fields; before it those that plugins and Lua have set.
    *
    * @throws {RestyTsError} as HeaderFields does, and from setting Content-Length, which is nginx's
-   * (deleting is allowed). {TypeError} from changing them in bodyFilter and log.
+   * (deleting is allowed). {TypeError} from changing them in phases after headerFilter.
    */
   readonly headers: HeaderFields;
 }
@@ -255,7 +255,7 @@ export interface Variables {
   set(name: string, value: string | number | null): void;
 }
 
-/** rewrite, access, content: the phases that can wait. */
+/** rewrite, access, beforeProxy, content: the phases that can wait. */
 export interface RequestContext extends BaseContext {
   /** The request as it stands now, with its body. */
   readonly request: HttpRequestWithBody;
@@ -291,7 +291,7 @@ export interface RequestContext extends BaseContext {
 /** headerFilter: the upstream's answer is there and not yet sent. Synchronous. */
 export type HeaderFilterContext = BaseContext;
 
-/** bodyFilter: for each chunk, or once for the buffered body. Synchronous. */
+/** bodyFilter, delayedBodyFilter: for each chunk, or once for the buffered body. Synchronous. */
 export interface BodyFilterContext extends BaseContext {
   /** The piece of the body. Valid in this call only. */
   readonly chunk: Uint8Array;

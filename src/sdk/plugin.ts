@@ -28,8 +28,16 @@ export interface Policies {
   readonly onOverload?: Policy;
 }
 
-/** nginx's names in camel case. */
-export type Phase = "rewrite" | "access" | "content" | "headerFilter" | "bodyFilter" | "log";
+/** nginx's names, and two of APISIX's, in camel case. */
+export type Phase =
+  | "rewrite"
+  | "access"
+  | "beforeProxy"
+  | "content"
+  | "headerFilter"
+  | "bodyFilter"
+  | "delayedBodyFilter"
+  | "log";
 
 /** What one phase does otherwise than `policies` says. */
 export interface PhaseOptions extends Policies {
@@ -135,6 +143,14 @@ export interface PluginDefinition<S, State> {
     ctx: RequestContext,
     instance: Instance<ConfigOf<S>, Awaited<State>>,
   ): Result | Promise<Result>;
+  /**
+   * After access, right before the upstream is asked: the request as the other plugins have left it.
+   * Returns as rewrite does.
+   */
+  beforeProxy?(
+    ctx: RequestContext,
+    instance: Instance<ConfigOf<S>, Awaited<State>>,
+  ): Result | Promise<Result>;
   /** Answers in place of an upstream: returns a Response or ctx.exit(…). */
   content?(
     ctx: RequestContext,
@@ -144,6 +160,14 @@ export interface PluginDefinition<S, State> {
   headerFilter?(ctx: HeaderFilterContext, instance: Instance<ConfigOf<S>, Awaited<State>>): Sync;
   /** Returns what is sent in place of the chunk; undefined: the chunk as it is. */
   bodyFilter?(
+    ctx: BodyFilterContext,
+    instance: Instance<ConfigOf<S>, Awaited<State>>,
+  ): Uint8Array | string | Sync;
+  /**
+   * After all bodyFilters, for what is to see the body as the client gets it. Returns as bodyFilter
+   * does; `bufferResponse` is not for it: it gets each piece when those before it have let it pass.
+   */
+  delayedBodyFilter?(
     ctx: BodyFilterContext,
     instance: Instance<ConfigOf<S>, Awaited<State>>,
   ): Uint8Array | string | Sync;

@@ -6,7 +6,8 @@
  */
 import type { PhaseDescription } from "../http/chain.js";
 import type { Changes } from "../http/changes.js";
-import { HeadFlag, PhaseNumber } from "../http/head.js";
+import { HeadFlag } from "../http/head.js";
+import { isBeforeAnswer, LUA_NAMES, PhaseNumber } from "../http/phases.js";
 import type { Phase } from "../sdk/plugin.js";
 import { apply, carry, type Ending } from "./apply.js";
 import { type Calls, codeOf, messageOf } from "./calls.js";
@@ -20,14 +21,6 @@ import type { Failure, LogLine, Problem, TestResult, Upstream, UpstreamRequest }
 import { askUpstream, makeUpstreamRequest } from "./upstream.js";
 
 const EMPTY = new Uint8Array(0);
-const LUA_NAMES: Readonly<Record<Phase, string>> = {
-  rewrite: "rewrite",
-  access: "access",
-  content: "content",
-  headerFilter: "header_filter",
-  bodyFilter: "body_filter",
-  log: "log",
-};
 const TITLES: Readonly<Record<number, string>> = {
   400: "Bad Request",
   401: "Unauthorized",
@@ -72,6 +65,17 @@ export interface Setting {
   readonly fail: (failure: Failure) => void;
 }
 
+const BODY_PHASES = ["bodyFilter", "delayedBodyFilter"] as const;
+type BodyPhase = (typeof BODY_PHASES)[number];
+
+/** How far a phase has got with the body. */
+interface BodyState {
+  started: boolean;
+  /** The rest of the body passes as it is. */
+  off: boolean;
+  readonly collected: Uint8Array[];
+}
+
 /** "over": the request is answered, or will not be. */
 type Outcome = "go on" | "over";
 
@@ -83,10 +87,10 @@ export class Exchange {
   #headerSent = false;
   #cut = false;
   #chunk: Uint8Array = EMPTY;
-  #collected: Uint8Array[] = [];
-  #bodyStarted = false;
-  /** The rest of the body passes as it is. */
-  #bodyOff = false;
+  readonly #bodies: Readonly<Record<BodyPhase, BodyState>> = {
+    bodyFilter: { started: false, off: false, collected: [] },
+    delayedBodyFilter: { started: false, off: false, collected: [] },
+  };
   #testFailure: { readonly error: unknown } | undefined;
 
   constructor(setting: Setting, vars: Readonly<Record<string, string>>) {
@@ -133,6 +137,7 @@ export class Exchange {
     if ((await this.#requestPhase("rewrite")) === "over") return;
     if ((await this.#requestPhase("access")) === "over") return;
     if (phases["content"] === undefined) {
+      if ((await this.#requestPhase("beforeProxy")) === "over") return;
       await this.#proxy();
     } else if ((await this.#requestPhase("content")) === "go on") {
       this.#state.status ||= 200;
@@ -165,7 +170,7 @@ export class Exchange {
     if (p === undefined) return "go on";
     const { calls, token, overload } = this.#setting;
     if (overload(phase)) return this.#failed(phase, p, "queue full", p.on_overload);
-    const waits = PhaseNumber[phase] <= PhaseNumber.content;
+    const waits = isBeforeAnswer(PhaseNumber[phase]);
     // What cannot wait cannot be interrupted here: a debugger's break is no timeout.
     const ms = p.timeout_ms ?? (waits ? this.#setting.timeoutMs : 86_400_000);
     const head = this.#state.head(PhaseNumber[phase], token, flags);
@@ -259,10 +264,9 @@ export class Exchange {
 
   /** Does what a policy's status says. */
   async #refuse(phase: Phase, status: number): Promise<Outcome> {
-    if (status === 0) {
-      return PhaseNumber[phase] <= PhaseNumber.content ? "go on" : "over";
-    }
-    if (PhaseNumber[phase] > PhaseNumber.content) {
+    const before = isBeforeAnswer(PhaseNumber[phase]);
+    if (status === 0) return before ? "go on" : "over";
+    if (!before) {
       this.#cutOff();
       return "over";
     }
@@ -349,7 +353,9 @@ export class Exchange {
     }
     await this.#cross("headerFilter", 0, null);
     if (this.#over) return false;
-    if (this.#described("bodyFilter") !== undefined) state.setResponseField("Content-Length", []);
+    if (BODY_PHASES.some((phase) => this.#described(phase) !== undefined)) {
+      state.setResponseField("Content-Length", []);
+    }
     if (state.status === 204) {
       state.responseFields = filterFields(
         state.responseFields,
@@ -363,30 +369,41 @@ export class Exchange {
 
   /** @returns whether to go on. */
   async #filter(chunk: Uint8Array, last: boolean): Promise<boolean> {
-    const p = this.#described("bodyFilter");
-    const { pipe } = this.#setting;
-    if (p === undefined || this.#bodyOff || (chunk.length === 0 && !last)) return pipe.write(chunk);
     this.#chunk = chunk;
-    if (p.buffer_bytes !== null && !(await this.#collect(p, last, p.buffer_bytes))) {
-      return !this.#over && pipe.write(this.#chunk);
+    for (const phase of BODY_PHASES) {
+      await this.#filterIn(phase, last);
+      if (this.#over) return false;
     }
-    const flags = (last ? HeadFlag.last : 0) | (this.#bodyStarted ? HeadFlag.continues : 0);
-    this.#bodyStarted = true;
-    const outcome = await this.#cross("bodyFilter", flags, this.#chunk.slice());
+    return this.#setting.pipe.write(this.#chunk);
+  }
+
+  async #filterIn(phase: BodyPhase, last: boolean): Promise<void> {
+    const p = this.#described(phase);
+    const body = this.#bodies[phase];
+    if (p === undefined || body.off || (this.#chunk.length === 0 && !last)) return;
+    if (p.buffer_bytes !== null && !(await this.#collect(phase, p, last, p.buffer_bytes))) return;
+    const flags = (last ? HeadFlag.last : 0) | (body.started ? HeadFlag.continues : 0);
+    body.started = true;
+    const outcome = await this.#cross(phase, flags, this.#chunk.slice());
     // A filter that misses a piece makes no sense of the rest.
-    if (outcome === "over") this.#bodyOff = true;
-    return !this.#over && pipe.write(this.#chunk);
+    if (outcome === "over") body.off = true;
   }
 
   /** Collects what bufferResponse wants. @returns whether #chunk is the whole to filter. */
-  async #collect(p: PhaseDescription, last: boolean, most: number): Promise<boolean> {
-    this.#collected.push(this.#chunk);
-    const whole = new Uint8Array(Buffer.concat(this.#collected));
+  async #collect(
+    phase: BodyPhase,
+    p: PhaseDescription,
+    last: boolean,
+    most: number,
+  ): Promise<boolean> {
+    const { collected } = this.#bodies[phase];
+    collected.push(this.#chunk);
+    const whole = new Uint8Array(Buffer.concat(collected));
     if (whole.length > most) {
-      this.#bodyOff = true;
+      this.#bodies[phase].off = true;
       this.#chunk = whole;
       const text = `message too large: the response's body has more than ${most} bytes`;
-      await this.#failed("bodyFilter", p, text, p.on_error);
+      await this.#failed(phase, p, text, p.on_error);
       return false;
     }
     this.#chunk = last ? whole : EMPTY;

@@ -9,6 +9,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { encodeHead, type FlatFields, HeadFlag } from "../http/head.js";
+import { isBeforeAnswer } from "../http/phases.js";
 import { filterFields, flatten, setField, setSingleField, valueOf, valuesOf } from "./fields.js";
 import { byteString, escapePath, parseTarget } from "./target.js";
 import type { TestRequest } from "./types.js";
@@ -179,7 +180,7 @@ export class RequestState {
       args: this.args,
       remoteAddress: this.remoteAddress,
       requestFields: this.requestFields,
-      responseFields: phase < 4 ? [] : this.#shownResponseFields(),
+      responseFields: isBeforeAnswer(phase) ? [] : this.#shownResponseFields(),
     });
   }
 

@@ -88,7 +88,8 @@ describe("docs/plugins.md", () => {
         idempotent: true,
         rewrite: true,
       },
-      ...{ access: true, content: true, headerFilter: true, bodyFilter: true, log: true },
+      ...{ access: true, beforeProxy: true, content: true, headerFilter: true, bodyFilter: true },
+      ...{ delayedBodyFilter: true, log: true },
     };
     assert.deepEqual([...new Set(named)].sort(), Object.keys(all).sort());
   });

@@ -5,54 +5,10 @@ import type { AddressInfo } from "node:net";
 import { describe, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { Change, type Changes } from "../../../src/http/changes.ts";
-import { type Caller, Engine } from "../../../src/http/engine.ts";
-import { encodeHead, HeadFlag, type HeadParts, PhaseNumber } from "../../../src/http/head.ts";
-import { checkDefinition } from "../../../src/http/definition.ts";
-import { definePlugin, type Plugin, RestyTsError, Type } from "../../../src/sdk/index.ts";
-
-const log = { error() {}, warn() {}, notice() {}, info() {}, debug() {} };
-
-function open(...plugins: Plugin[]) {
-  const reports: string[] = [];
-  const engine = new Engine({
-    async loadPlugin(name) {
-      const found = plugins.find((plugin) => plugin.name === name);
-      if (!found) throw new RestyTsError("module_not_found", `there is no plugin ${name}`);
-      return checkDefinition(found, name);
-    },
-    logFor: () => log,
-    report: (title, error) => void reports.push(`${title}: ${String(error)}`),
-    ask: async (words) => [words.join(" ")],
-    checkCarried(value, path) {
-      if (typeof value === "function") throw new TypeError(`a function at ${path}`);
-    },
-    stackOf: (error) => String(error),
-  });
-  return { engine, reports };
-}
-
-const caller = (): Caller => ({ deadline: Date.now() + 5000, onAbort: undefined });
-
-function head(parts: Partial<HeadParts> = {}): Uint8Array {
-  return encodeHead({
-    phase: PhaseNumber.access,
-    token: 1,
-    requestId: 1,
-    method: "GET",
-    requestUri: "/a%2Fb?x=1",
-    uri: "/a/b",
-    args: "x=1",
-    remoteAddress: "127.0.0.1",
-    requestFields: ["Host", "example.org", "X-A", "1", "x-a", "2"],
-    ...parts,
-  });
-}
-
-async function runOnce(plugin: Plugin, conf: unknown = null, parts: Partial<HeadParts> = {}) {
-  const { engine } = open(plugin);
-  await engine.configure(1, [[plugin.name, conf]]);
-  return engine.run(head(parts), null, null, null, caller());
-}
+import { HeadFlag } from "../../../src/http/head.ts";
+import { PhaseNumber } from "../../../src/http/phases.ts";
+import { definePlugin, type Plugin, type RestyTsError, Type } from "../../../src/sdk/index.ts";
+import { caller, head, open, runOnce } from "./support.ts";
 
 describe("one message", () => {
   test("a handler that changes nothing answers null, at once", async () => {

@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { Engine } from "../../../src/http/engine.ts";
-import { encodeHead, PhaseNumber } from "../../../src/http/head.ts";
+import { encodeHead } from "../../../src/http/head.ts";
+import { PhaseNumber } from "../../../src/http/phases.ts";
 import type { Changes } from "../../../src/http/changes.ts";
 import { definePlugin, type Plugin } from "../../../src/sdk/index.ts";
 
