@@ -88,6 +88,12 @@ function _M.access(plugin, conf)
 end
 
 
+-- To be called after access, before the request goes to the upstream.
+function _M.before_proxy(plugin, conf)
+    return run.before_proxy(chain_of(plugin, conf, 2))
+end
+
+
 function _M.content(plugin, conf)
     return run.content(chain_of(plugin, conf, 2))
 end
@@ -100,6 +106,12 @@ end
 
 function _M.body_filter(plugin, conf)
     return run.body_filter(chain_of(plugin, conf, 2))
+end
+
+
+-- To be called after body_filter.
+function _M.delayed_body_filter(plugin, conf)
+    return run.delayed_body_filter(chain_of(plugin, conf, 2))
 end
 
 
@@ -119,8 +131,8 @@ end
 
 -- A chain of plugins, to be made once: { { name = "cors", conf = {...} }, { "jwt-auth", {...},
 -- on_error = "open", timeout_ms = 200 } }.
--- Returns an object with rewrite(), access(), content(), header_filter(), body_filter(), log() and
--- close().
+-- Returns an object with rewrite(), access(), before_proxy(), content(), header_filter(),
+-- body_filter(), delayed_body_filter(), log() and close().
 function _M.chain(list)
     return new_chain(list, 2)
 end
@@ -139,8 +151,11 @@ function _M.route(name, list)
 end
 
 
--- Runs the chain that http.route gave the name in $resty_ts_route, in any phase. Without a value
--- of the variable it does nothing.
+-- What follows in the same phase of nginx's.
+local NEXT = { access = run.before_proxy, body_filter = run.delayed_body_filter }
+
+-- Runs the chain that http.route gave the name in $resty_ts_route, in any phase: before_proxy after
+-- access, delayed_body_filter after body_filter. Without a value of the variable it does nothing.
 function _M.run()
     local name = ngx.var.resty_ts_route
     if not name or name == "" then
@@ -151,11 +166,15 @@ function _M.run()
         error("there is no route " .. name .. ": http.route(\"" .. name .. "\", { ... }) in "
               .. "init_by_lua* or init_worker_by_lua* makes it", 2)
     end
-    local runner = run[ngx.get_phase()]
+    local phase = ngx.get_phase()
+    local runner = run[phase]
     if not runner then
-        error("plugins have no phase " .. ngx.get_phase(), 2)
+        error("plugins have no phase " .. phase, 2)
     end
-    return runner(chain)
+    runner(chain)
+    if NEXT[phase] then
+        NEXT[phase](chain)
+    end
 end
 
 

@@ -52,6 +52,7 @@ local function new(key, members, title, policies)
         title = title,
         instance = key or title,
         policies = policies,
+        strict = false,     -- whether these are for all that goes wrong (policy.lua)
         token = nil,
         version = nil,      -- with this token, once the host has answered for it
         slow = false,       -- whether `configure` did not answer in time
@@ -66,6 +67,12 @@ end
 -- A chain from a list, as http.chain takes it; error() with this level.
 function _M.new(list, level)
     return new(options.check_key(list, level + 1), options.check_chain(list, level + 1))
+end
+
+
+-- A chain of members as `configure` takes them. title, policies: as options.check_chain gives them.
+function _M.of(members, title, policies)
+    return new(nil, members, title, policies)
 end
 
 
@@ -94,6 +101,19 @@ function methods:close()
         self.closed = true
         give_back(self)
     end
+end
+
+
+-- Ends it for requests to come, as far as anybody knows: its plugins' teardown runs once those
+-- under way have ended. What uses it again begins anew.
+-- Returns whether it is so; false while it is being configured.
+function methods:retire()
+    local version = self.version
+    if version then
+        self.token, self.version = nil, nil
+        outbox.retire(version)
+    end
+    return self.token == nil
 end
 
 

@@ -67,36 +67,25 @@ local function set_method(name)
 end
 
 
-local function set_uri(path, args)
-    ngx_req.set_uri(path, false, true)
-    ngx_req.set_uri_args(args or "")
-end
-
-
-local function set_body(body)
-    ngx_req.read_body()
-    ngx_req.set_body_data(body)
-end
-
-
 -- Applies changes from [i] on to the request whose state is given. on_keep(state) is called when
 -- the host keeps something for it; on_failure(plugin, text) for failures that are let pass.
 -- Returns nil; or what ends the list, one of the constants above, and its arguments.
 function _M.apply(state, changes, i, on_keep, on_failure)
     local n = #changes
+    local gateway = state.gateway
     while i <= n do
         local code, a, b = changes[i], changes[i + 1], changes[i + 2]
         if code == 5 then
             ngx.header[plain(a)] = field_value(b)
             i = i + 3
         elseif code == 1 then
-            ngx_req.set_header(plain(a), field_value(b))
+            gateway.set_request_header(state, plain(a), field_value(b))
             i = i + 3
         elseif code == 16 then
             append_field(plain(a), plain(b))
             i = i + 3
         elseif code == 7 then
-            ngx.var[plain(a)] = plain(b)
+            gateway.set_var(state, plain(a), plain(b))
             i = i + 3
         elseif code == 8 then
             if b == null then
@@ -129,14 +118,17 @@ function _M.apply(state, changes, i, on_keep, on_failure)
             set_method(plain(a))
             i = i + 2
         elseif code == 3 then
-            set_uri(plain(a), plain(b))
+            gateway.set_uri(state, plain(a), plain(b))
             i = i + 3
         elseif code == 4 then
-            set_body(plain(a))
+            gateway.set_body(state, plain(a))
             i = i + 2
         elseif code == 9 then
-            state.upstream_host, state.upstream_port = plain(a), plain(b)
+            gateway.set_upstream(state, plain(a), plain(b))
             i = i + 3
+        elseif code == 17 then
+            gateway.attach_consumer(state, plain(a))
+            i = i + 2
         else
             return -1, code
         end

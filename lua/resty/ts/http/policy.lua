@@ -33,27 +33,6 @@ function _M.log(phase, plugins, text)
 end
 
 
--- Whether a response of this status has a body.
-local function has_body(status)
-    return status >= 200 and status ~= 204 and status ~= 304
-end
-
-
--- Answers the client and ends the request. body: string or nil.
-function _M.answer(status, body)
-    ngx.status = status
-    if has_body(status) then
-        ngx.header["Content-Length"] = body and #body or 0
-    end
-    if body and body ~= "" and has_body(status) and ngx.req.get_method() ~= "HEAD" then
-        ngx.print(body)
-    else
-        ngx.send_headers()
-    end
-    return ngx.exit(ngx.HTTP_OK)
-end
-
-
 -- Ends the request so that the client sees that it has failed: the connection closes.
 -- In body_filter_by_lua* nothing but an error does that.
 function _M.cut(phase)
@@ -69,17 +48,23 @@ function _M.refuse(phase, status)
     if status == 0 or phase.name == "log" then
         return
     end
+    local state = request.get()
+    local gateway = state.gateway
+    local answer = gateway.answer
     if not phase.answers then
-        return _M.cut(phase)
+        answer = phase.name == "header_filter" and state.replaces and gateway.replace
+        if not answer then
+            return _M.cut(phase)
+        end
     end
     local header = ngx.header
     header["Content-Type"] = "application/problem+json"
     header["Content-Encoding"] = nil
-    return _M.answer(status, cjson.encode {
+    return answer(state, status, cjson.encode {
         type = "about:blank",
         title = TITLES[status] or "Error",
         status = tonumber(status),
-        request_id = request.text(request.get()),
+        request_id = request.text(state),
     })
 end
 
@@ -92,14 +77,16 @@ end
 
 
 -- A chain could not be configured. Wrong is wrong; but a runtime that is not there may be allowed
--- to be missing by all of the chain's plugins.
+-- to be missing by all of the chain's plugins. What a strict chain's policies say goes for both.
 function _M.unconfigured(phase, chain, err, code)
     _M.log(phase, chain.title, err)
-    if not phase.answers then
-        return
-    end
     local kind = options.kind(code)
-    return _M.refuse(phase, kind == "on_error" and options.CLOSED.on_error or chain.policies[kind])
+    if chain.strict then
+        return _M.refuse(phase, chain.policies[kind])
+    elseif phase.answers then
+        return _M.refuse(phase, kind == "on_error" and options.CLOSED.on_error
+                                or chain.policies[kind])
+    end
 end
 
 

@@ -23,9 +23,13 @@ local _M = {}
 
 local function variable(question)
     local name = plain(question[2])
+    local state = request.get()
+    local var = state.gateway.var
     local value
     if name == "request_id" then
-        value = request.text(request.get())
+        value = request.text(state)
+    elseif var then
+        value = var(state, name)
     else
         value = ngx.var[name]
     end
@@ -80,7 +84,21 @@ local function subrequest(question)
 end
 
 
-local KINDS = { var = variable, body = body, shared = asks.shared, subrequest = subrequest }
+-- { "consumer", field, value }
+local function consumer(question)
+    local state = request.get()
+    local find = state.gateway.find_consumer
+    if not find then
+        error("consumers are Apache APISIX's", 0)
+    end
+    return find(state, plain(question[2]), plain(question[3]))
+end
+
+
+local KINDS = {
+    var = variable, body = body, shared = asks.shared, subrequest = subrequest,
+    consumer = consumer,
+}
 
 
 -- Answers the questions in their order. Yields. Returns the array of replies.

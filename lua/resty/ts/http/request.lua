@@ -5,6 +5,7 @@
 
 local base = require "resty.core.base"
 local ffi = require "ffi"
+local gateway = require "resty.ts.http.gateway"
 local native = require "resty.ts.native"
 
 local ffi_cast = ffi.cast
@@ -23,11 +24,14 @@ local last_id = 0
 
 
 -- id: the request's number for the host.
+-- gateway: what serves it.
 -- text: $request_id, for people.
 -- flags, version: of the head, filled in by snapshot.lua.
 -- kept: whether the host keeps something for it.
--- ctx_keys: keys of ngx.ctx that TypeScript has set, in order, or nil.
+-- ctx_keys: keys of ctx.ctx that TypeScript has set, in order, or nil.
 -- upstream_host, upstream_port: for http.balancer().
+-- bodies, delayed_bodies: a chain -> the body that it filters.
+-- replaces: whether header_filter may put an answer of its own in the response's place.
 -- failed: the chain that could not be configured, so that it is tried and logged once.
 -- A chain -> the version of it that serves this request.
 -- Names (chain.lua) -> the chain that the plugin of this name was last used with.
@@ -35,6 +39,7 @@ local function new_state()
     last_id = last_id % 4294967295 + 1
     return {
         id = last_id,
+        gateway = gateway,
         text = nil,
         flags = nil,
         version = nil,
@@ -44,6 +49,8 @@ local function new_state()
         upstream_port = nil,
         failed = nil,
         bodies = nil,
+        delayed_bodies = nil,
+        replaces = false,
     }
 end
 
@@ -77,9 +84,9 @@ function _M.text(state)
 end
 
 
--- Remembers that TypeScript has set this key of ngx.ctx.
+-- Sets a key of ctx.ctx, and remembers that TypeScript has done it.
 function _M.set_ctx(state, key, value)
-    ngx.ctx[key] = value
+    state.gateway.ctx(state)[key] = value
     local keys = state.ctx_keys
     if not keys then
         keys = {}

@@ -27,7 +27,7 @@ local table_concat = table.concat
 
 local ANSWER, ASK, STREAM, FAILED = changes.ANSWER, changes.ASK, changes.STREAM, changes.FAILED
 local LAST, CONTINUES = snapshot.LAST, snapshot.CONTINUES
-local BODY_FILTER, HEADER_FILTER, LOG = phases.body_filter, phases.header_filter, phases.log
+local HEADER_FILTER, LOG = phases.header_filter, phases.log
 
 local apply = changes.apply
 local keep = outbox.keep
@@ -41,16 +41,16 @@ local _M = {}
 -- The version of the chain that serves this request: the one that it began with. Nil when the
 -- environment does not know it.
 local function version_of(chain, client)
-    local version = chain.version
-    if not version or version.generation ~= client.generation then
-        return nil
-    end
     local state = request.peek()
-    local begun = state and state[chain]
-    if begun and begun.generation == client.generation then
-        return begun
+    local version = state and state[chain]
+    if version and version.generation == client.generation then
+        return version
     end
-    return version
+    version = chain.version
+    if version and version.generation == client.generation then
+        return version
+    end
+    return nil
 end
 
 
@@ -109,9 +109,10 @@ end
 -- Does what ends a list of changes, except for questions.
 local function finish(client, phase, p, state, what, a, b, c)
     if what == ANSWER and phase.answers then
-        return policy.answer(a, b)
+        return state.gateway.answer(state, a, b)
     elseif what == STREAM and phase.answers then
         keep(state)
+        state.gateway.answering(state)
         return stream.send(client, a, b, c, function(err)
             policy.log(phase, p.plugins, "the answer's stream broke off: " .. err)
         end)
@@ -231,11 +232,11 @@ local function cross(client, phase, p, token, state, flags, chunk, chain)
 end
 
 
--- rewrite, access, content.
-local function run_request_phase(phase, chain)
+-- rewrite, access, before_proxy, content. chunk: bytes, for a worker's chain (http-protocol.md).
+local function run_request_phase(phase, chain, chunk)
     local p, client, state, token = ready(phase, chain)
     if p then
-        cross(client, phase, p, token, state, 0, nil, chain)
+        cross(client, phase, p, token, state, 0, chunk, chain)
     end
 end
 
@@ -247,7 +248,7 @@ local function run_header_filter(phase, chain)
     end
     client = client or host.client(chain.instance)
     local version = client and version_of(chain, client)
-    if version and version.phases.body_filter then
+    if version and (version.phases.body_filter or version.phases.delayed_body_filter) then
         -- The body is to be filtered by the version that has said so.
         request.get()[chain] = version
         ngx.header["Content-Length"] = nil
@@ -285,11 +286,11 @@ local function collect(phase, p, body, chunk, last)
 end
 
 
-local function body_of(state, chain)
-    local bodies = state.bodies
+local function body_of(phase, state, chain)
+    local bodies = state[phase.bodies]
     if not bodies then
         bodies = {}
-        state.bodies = bodies
+        state[phase.bodies] = bodies
     end
     local body = bodies[chain]
     if not body then
@@ -304,7 +305,8 @@ end
 -- environment has ended that had its beginning.
 local function is_off(phase, chain)
     local state = request.peek()
-    local body = state and state.bodies and state.bodies[chain]
+    local bodies = state and state[phase.bodies]
+    local body = bodies and bodies[chain]
     if not body then
         return false
     end
@@ -327,7 +329,7 @@ local function run_body_filter(phase, chain)
         return
     end
     local chunk, last = ngx.arg[1], ngx.arg[2]
-    local body = body_of(state, chain)
+    local body = body_of(phase, state, chain)
     if chunk == "" and not last then
         return
     end
@@ -375,7 +377,7 @@ end
 local function runner_of(phase)
     if phase == HEADER_FILTER then
         return run_header_filter
-    elseif phase == BODY_FILTER then
+    elseif phase.bodies then
         return run_body_filter
     end
     return phase == LOG and run_log or run_request_phase
@@ -383,9 +385,13 @@ end
 
 
 -- run.access(chain), …: what http.access does with a chain. In a phase of nginx's that does not
--- fit it is error().
+-- fit it is error(). run.unchecked has the same for who knows in what phase it is.
+_M.unchecked = {}
 for name, phase in pairs(phases) do
     local runner, allowed = runner_of(phase), phase.allowed
+    _M.unchecked[name] = function(chain, chunk)
+        return runner(phase, chain, chunk)
+    end
     _M[name] = function(chain)
         local current = ngx.get_phase()
         if not allowed[current] then

@@ -23,6 +23,7 @@ local bor = require("bit").bor
 local ngx = ngx
 local next = next
 local type = type
+local find, sub = string.find, string.sub
 local tonumber = tonumber
 local setmetatable = setmetatable
 
@@ -32,6 +33,7 @@ local NO_ARGS = 0xffffffff
 local HTTPS = 2
 local INTERNAL = 4
 local CONTINUES = 8
+local REWRITTEN = 16
 local OF_THE_CONNECTION = { connection = true, ["transfer-encoding"] = true }
 local RESPONSE_PHASES = { [4] = true, [5] = true, [6] = true }
 
@@ -113,9 +115,9 @@ end
 
 -- What stays the same for all of the request.
 local function describe(r, state)
-    local flags = 0
+    local flags = state.gateway.flags
     if find_var(r, "https") and value_bytes[0] > 0 then
-        flags = HTTPS
+        flags = flags + HTTPS
     end
     if C.ngx_http_lua_ffi_is_subrequest(r) == 1 or C.ngx_http_lua_ffi_req_is_internal(r) == 1 then
         flags = flags + INTERNAL
@@ -208,6 +210,34 @@ local function put_fixed(phase, state, flags, token, requests, responses)
 end
 
 
+-- The texts `uri` and `args`.
+local function put_uri(r, at, gateway, state)
+    local rewritten = gateway.uri and gateway.uri(state)
+    if rewritten then
+        local query = find(rewritten, "?", 1, true)
+        local n = query and query - 1 or #rewritten
+        at = put(at, rewritten, n)
+        buffer[2] = bor(buffer[2], REWRITTEN)
+        buffer32[7] = n
+        if not query then
+            buffer32[8] = NO_ARGS
+            return at
+        end
+        buffer32[8] = #rewritten - query
+        return put(at, sub(rewritten, query + 1), #rewritten - query)
+    end
+    at = put_var(r, at, 7, "uri")
+    if find_var(r, "args") then
+        local n = tonumber(value_bytes[0])
+        at = put(at, value[0], n)
+        buffer32[8] = n
+    else
+        buffer32[8] = NO_ARGS
+    end
+    return at
+end
+
+
 -- Builds the head of a call into `view`. state: the request's; flags: LAST, CONTINUES.
 function _M.build(phase, state, flags, token)
     local r = get_request()
@@ -237,14 +267,7 @@ function _M.build(phase, state, flags, token)
         buffer32[5] = 0
     end
     at = put_var(r, at, 6, "request_uri")
-    at = put_var(r, at, 7, "uri")
-    if find_var(r, "args") then
-        local n = tonumber(value_bytes[0])
-        at = put(at, value[0], n)
-        buffer32[8] = n
-    else
-        buffer32[8] = NO_ARGS
-    end
+    at = put_uri(r, at, state.gateway, state)
     at = put_var(r, at, 9, "remote_addr")
     local i
     at, i = put_request_fields(at, requests, FIXED_BYTES / 4)
@@ -260,12 +283,19 @@ function _M.vars(wanted, slots, state)
     end
     local r = get_request()
     local array, views = slots.array, slots.views
+    local var = state.gateway.var
     for i = 1, #wanted do
-        if wanted[i] == "request_id" then
+        if var or wanted[i] == "request_id" then
+            local text
+            if wanted[i] == "request_id" then
+                text = request_text(state)
+            else
+                text = var(state, wanted[i])
+            end
             local slot = views[i]
-            slot[1] = request_text(state)
-            slot[2] = #slot[1]
-            array[i] = slot
+            slot[1] = text
+            slot[2] = text and #text
+            array[i] = text and slot or null
         elseif find_var(r, wanted[i]) then
             local slot = views[i]
             slot[1] = value[0]
@@ -310,7 +340,7 @@ function _M.ctx(wanted, state)
         return nil
     end
     clear_table(ctx_map)
-    local ctx = ngx.ctx
+    local ctx = state.gateway.ctx(state)
     local any = wanted and add_ctx(wanted, ctx)
     any = set and add_ctx(set, ctx) or any
     return any and ctx_map or nil

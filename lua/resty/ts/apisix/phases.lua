@@ -1,0 +1,120 @@
+-- The functions that APISIX calls in its phases, of plugins that run a chain.
+--
+-- Runs on the Lua side, in a request's phases. Invariant: a function of a phase that can answer
+-- returns APISIX's code and body when the plugin does.
+
+local contexts = require "resty.ts.apisix.contexts"
+local gateway = require "resty.ts.apisix.gateway"
+local request = require "resty.ts.http.request"
+local run = require("resty.ts.http.run").unchecked
+
+local ngx = ngx
+local ipairs = ipairs
+
+local begin = gateway.begin
+local chain_of = contexts.chain
+local get_state = request.get
+local peek_state = request.peek
+local replaced = gateway.replaced
+
+local _M = {}
+
+
+-- The answer that a plugin has given, as APISIX wants it.
+local function answer_of(state, conf)
+    local status, body = state.status, state.body
+    if status and status >= 400 then
+        local meta = conf._meta
+        if meta and meta.error_response then
+            -- What APISIX says in place of the plugin's body has a type of its own.
+            ngx.header["Content-Type"] = nil
+        end
+    end
+    return status, body
+end
+
+_M.answer_of = answer_of
+
+
+-- rewrite, access, before_proxy. first, second: of run.lua; the second, if any, unless the first
+-- has answered.
+local function request_phase(plugin, first, second)
+    return function(conf, api_ctx)
+        local state = get_state()
+        begin(state, api_ctx, plugin.name, conf)
+        local chain = chain_of(plugin, conf, api_ctx, plugin.metadata and plugin.metadata())
+        first(chain)
+        if second and not state.status then
+            second(chain)
+        end
+        if state.status then
+            return answer_of(state, conf)
+        end
+    end
+end
+
+
+local function header_filter(plugin)
+    local runner, replaces = run.header_filter, plugin.replaces
+    return function(conf, api_ctx)
+        if plugin.skips and plugin.skips(api_ctx) then
+            return
+        end
+        local state = get_state()
+        begin(state, api_ctx, plugin.name, conf)
+        state.replaces = replaces
+        runner(chain_of(plugin, conf, api_ctx, plugin.metadata and plugin.metadata()))
+    end
+end
+
+
+local function body_filter(plugin, runner)
+    return function(conf, api_ctx)
+        if plugin.skips and plugin.skips(api_ctx) then
+            return
+        end
+        if replaced(peek_state(), conf) then
+            return
+        end
+        begin(get_state(), api_ctx, plugin.name, conf)
+        runner(chain_of(plugin, conf, api_ctx, plugin.metadata and plugin.metadata()))
+    end
+end
+
+
+local function log(plugin)
+    local runner = run.log
+    return function(conf, api_ctx)
+        begin(get_state(), api_ctx, plugin.name, conf)
+        runner(chain_of(plugin, conf, api_ctx, plugin.metadata and plugin.metadata()))
+    end
+end
+
+
+-- Adds the function of a phase to APISIX's plugin object. plugin: contexts.chain's, and
+-- metadata() or nil; replaces: whether header_filter may answer in the response's place;
+-- skips(api_ctx) or nil.
+-- runs: the chain's phases that run in this function, where they are others.
+function _M.add(object, plugin, name, runs)
+    if name == "header_filter" then
+        object.header_filter = header_filter(plugin)
+    elseif name == "body_filter" or name == "delayed_body_filter" then
+        object[name] = body_filter(plugin, run[name])
+    elseif name == "log" then
+        object.log = log(plugin)
+    else
+        runs = runs or { name }
+        object[name] = request_phase(plugin, run[runs[1]], run[runs[2]])
+    end
+end
+
+
+-- The names of the phases that there are.
+_M.names = {}
+for _, name in ipairs { "rewrite", "access", "before_proxy", "header_filter", "body_filter",
+                        "delayed_body_filter", "log" } do
+    _M.names[name] = true
+end
+
+
+return _M
