@@ -143,7 +143,7 @@ function openHttp2(port: number, path: string, request: GatewayRequest): Promise
   });
 }
 
-function makeClient(protocol: GatewayClient["protocol"], port: number): GatewayClient {
+export function makeClient(protocol: GatewayClient["protocol"], port: number): GatewayClient {
   const send = protocol === "HTTP/1.1" ? openHttp1 : openHttp2;
   const open: GatewayClient["open"] = (path, request = {}) =>
     within(`an answer to ${path}`, send(port, path, request), ANSWER_MS);
