@@ -1,53 +1,114 @@
 #!/usr/bin/env node
 /**
- * The command `resty-ts`.
+ * The command `resty-ts`: what it takes, and how it ends. docs/cli.md has it for users.
  *
- * Thread: the process's main one. The host is in the bundle beside us: this imports none of it.
+ * Thread: the process's main one. Invariant: stdout has the result and nothing else. What a command
+ * needs is loaded when it is run: the host's environments start without the rest.
  */
-import { existsSync } from "node:fs";
-import { createRequire } from "node:module";
-import { resolve } from "node:path";
-import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
+import { readFileSync } from "node:fs";
+import { Command, CommanderError } from "commander";
+import type { Report } from "./apisix/generate.js";
+import { ExitCode, UsageError } from "./exit.js";
 
-const USAGE = `usage: resty-ts host --listen PATH [--addon FILE]
-
-  host   runs handlers for the nginx workers whose ts.start has connect = PATH, until a signal ends it.
-         Under a debugger: node --inspect node_modules/.bin/resty-ts host --listen PATH
-  PATH   of a socket, which is made for your own user (and root) alone
-  FILE   resty_ts.node; else beside the bundle, or in the project's build/Release`;
-
-const inDist = (name: string): string => fileURLToPath(new URL(`../${name}`, import.meta.url));
-
-function findAddon(): string | undefined {
-  return [inDist("resty_ts.node"), inDist("../build/Release/resty_ts.node")].find(existsSync);
+interface GenerateFlags {
+  readonly plugins: string;
+  readonly out: string;
+  readonly prefix: string;
+  readonly check?: true;
+  readonly json?: true;
 }
 
-function stop(text: string): never {
-  console.error(text);
-  process.exit(2);
+const manifest = new URL("../../package.json", import.meta.url);
+const { version } = JSON.parse(readFileSync(manifest, "utf8")) as { version: string };
+
+/** Ends the process once stdout has all of it: a plugin may have left something open. */
+function finish(code: number, output = ""): void {
+  process.stdout.write(output, () => process.exit(code));
 }
 
-function parse(): { command: string | undefined; listen?: string; addon?: string } {
-  try {
-    const { values, positionals } = parseArgs({
-      allowPositionals: true,
-      options: { listen: { type: "string" }, addon: { type: "string" } },
-    });
-    return { command: positionals.length === 1 ? positionals[0] : undefined, ...values };
-  } catch (error) {
-    return stop(`${(error as Error).message}\n\n${USAGE}`);
-  }
+/** What the command prints: for people, or for programs. */
+function shown({ files }: Report, { check, json }: GenerateFlags): string {
+  if (json) return `${JSON.stringify(files, undefined, 2)}\n`;
+  const verb = check ? "differs  " : "wrote    ";
+  return files.map(({ file, changed }) => `${changed ? verb : "unchanged"} ${file}\n`).join("");
 }
 
-const { command, listen, addon = findAddon() } = parse();
-if (command !== "host" || listen === undefined) stop(USAGE);
-if (addon === undefined) stop("resty_ts.node was not found: give it by --addon");
-const host = createRequire(import.meta.url)(inDist("host.cjs")) as {
-  runProgram(args: string[]): void;
-};
+async function runGenerate(names: string[], flags: GenerateFlags): Promise<void> {
+  const { PluginFolder } = await import("./plugin-files.js");
+  const { generate } = await import("./apisix/generate.js");
+  const { out, prefix, check = false } = flags;
+  const report = await generate(new PluginFolder(flags.plugins), names, { out, prefix, check });
+  for (const warning of report.warnings) process.stderr.write(`warning: ${warning}\n`);
+  for (const problem of report.problems) process.stderr.write(`error: ${problem}\n`);
+  const differs = check && report.files.some(({ changed }) => changed);
+  finish(
+    report.problems.length > 0 || differs ? ExitCode.wrong : ExitCode.ok,
+    shown(report, flags),
+  );
+}
+
+const program = new Command("resty-ts")
+  .description("TypeScript plugins for nginx, OpenResty and Apache APISIX")
+  .version(version)
+  .exitOverride()
+  .showHelpAfterError("(--help has the options, and examples)")
+  .addHelpText(
+    "after",
+    `
+Exit codes: 0 done; 1 something is wrong with a plugin, or --check has found a difference;
+2 the command cannot be carried out as it was given.`,
+  );
+
+program
+  .command("host")
+  .description("run handlers for the nginx workers whose ts.start has connect = PATH")
+  .requiredOption("--listen <path>", "a socket, which is made for your own user (and root) alone")
+  .option("--addon <file>", "resty_ts.node; else beside the bundle, or in build/Release")
+  .addHelpText(
+    "after",
+    `
+Runs until a signal ends it.
+
+Examples:
+  resty-ts host --listen /tmp/resty-ts.sock
+  node --inspect node_modules/.bin/resty-ts host --listen /tmp/resty-ts.sock`,
+  )
+  .action(async ({ listen, addon }: { listen: string; addon?: string }) => {
+    const { runHost } = await import("./host.js");
+    runHost(listen, addon);
+  });
+
+program
+  .command("apisix")
+  .description("what Apache APISIX needs of plugins")
+  .command("generate")
+  .description("write the Lua file of each plugin, by which APISIX has it as a plugin of its own")
+  .argument("[names...]", "of plugins; else all that are in the folder")
+  .requiredOption("--plugins <dir>", "the plugins' folder, as in plugin_attr.resty-ts")
+  .requiredOption("--out <dir>", "gets apisix/plugins/NAME.lua; for APISIX's extra_lua_path")
+  .option("--prefix <text>", "before each plugin's name in APISIX", "")
+  .option("--check", "write nothing; exit with 1 when a file would change")
+  .option("--json", "print a list of { plugin, name, file, changed }")
+  .addHelpText(
+    "after",
+    `
+Examples:
+  resty-ts apisix generate --plugins plugins --out /opt/apisix-lua
+  resty-ts apisix generate --plugins plugins --out lua --prefix ts- jwt-auth cors
+  resty-ts apisix generate --plugins plugins --out lua --check     # in CI`,
+  )
+  .action(runGenerate);
+
 try {
-  host.runProgram([`--addon=${resolve(addon)}`, `--listen=${resolve(listen)}`]);
+  await program.parseAsync();
 } catch (error) {
-  stop((error as Error).message);
+  if (error instanceof CommanderError) {
+    // Commander has printed it.
+    finish(error.exitCode === 0 ? ExitCode.ok : ExitCode.usage);
+  } else if (error instanceof UsageError) {
+    process.stderr.write(`${error.message}\n`);
+    finish(ExitCode.usage);
+  } else {
+    throw error;
+  }
 }

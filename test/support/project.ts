@@ -36,6 +36,7 @@ const RUNTIME_PARTS = [
   "dist",
   "node_modules/esbuild",
   "node_modules/@esbuild",
+  "node_modules/commander",
 ];
 
 /**

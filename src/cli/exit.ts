@@ -1,0 +1,7 @@
+/** How a command of `resty-ts` ends. */
+
+/** docs/cli.md has them. */
+export const ExitCode = { ok: 0, wrong: 1, usage: 2 } as const;
+
+/** A command cannot be carried out as it was given. Its message is all that is told of it. */
+export class UsageError extends Error {}
