@@ -4,13 +4,24 @@
  */
 import type { Log } from "../sdk/context.js";
 import type { Phase, Plugin, PhaseOptions, Policies, Policy } from "../sdk/plugin.js";
-import { isBeforeAnswer, LUA_NAMES, PHASES, PhaseNumber, SYNC_PHASES } from "./phases.js";
+import {
+  HOOK_PHASES,
+  isBeforeAnswer,
+  LUA_NAMES,
+  PHASES,
+  PhaseNumber,
+  SYNC_PHASES,
+} from "./phases.js";
 
 /** A plugin with one configuration. It is `instance` of the handlers. */
 export interface PluginInstance {
+  /** What its file exports. */
+  readonly loaded: Plugin;
+  /** Whose handlers, setup and teardown it has: the same, or a part of it (apisix.ts). */
   readonly plugin: Plugin;
   readonly name: string;
   readonly conf: unknown;
+  readonly metadata: unknown;
   readonly log: Log;
   state: unknown;
 }
@@ -30,7 +41,19 @@ export interface ChainOptions {
   readonly on_overload?: Policy;
   readonly timeout_ms?: number;
   readonly priority?: number;
+  /**
+   * It is in a list of APISIX's hooks, this one if that is said: its configuration is a JSON text, and
+   * all of its handlers before the upstream run together in `rewrite`, plugin by plugin.
+   */
+  readonly hook?: true | Hook | null;
+  /** APISIX's metadata of the plugin. */
+  readonly metadata?: unknown;
+  /** It is what the plugin has once in a worker: apisix.init, destroy and its routes. */
+  readonly worker?: boolean | null;
 }
+
+/** By the ends of their names: ts-plugin-pre-req and so on. */
+export type Hook = "pre-req" | "post-req" | "post-resp";
 
 /** 0: open; else the status that the client gets. */
 type PolicyStatus = number;
@@ -107,6 +130,12 @@ function handlerOf(
   };
 }
 
+/** Which handlers of a member run in a phase. */
+function phasesOf(phase: Phase, { hook }: ChainOptions): readonly Phase[] {
+  if (!hook || !isBeforeAnswer(PhaseNumber[phase])) return [phase];
+  return phase === "rewrite" ? HOOK_PHASES : [];
+}
+
 /** The first that is not open: what fails as a whole is as closed as its strictest plugin. */
 function strictest(handlers: readonly Handler[], kind: keyof typeof CLOSED): PolicyStatus {
   return handlers.map((handler) => handler[kind]).find((status) => status !== 0) ?? 0;
@@ -138,7 +167,9 @@ export class Chain {
     const handlers: Handler[][] = [[]];
     for (const phase of PHASES) {
       handlers[PhaseNumber[phase]] = sorted
-        .map(({ instance, options }) => handlerOf(instance, phase, options))
+        .flatMap(({ instance, options }) =>
+          phasesOf(phase, options).map((each) => handlerOf(instance, each, options)),
+        )
         .filter((handler) => handler !== undefined);
     }
     this.handlers = handlers;
@@ -175,7 +206,7 @@ export class Chain {
         on_timeout: strictest(handlers, "onTimeout"),
         on_overload: strictest(handlers, "onOverload"),
         on_error: strictest(handlers, "onError"),
-        plugins: handlers.map(({ instance }) => instance.name).join(", "),
+        plugins: [...new Set(handlers.map(({ instance }) => instance.name))].join(", "),
         again: handlers.every(({ instance }) => instance.plugin.idempotent === true),
         buffer_bytes:
           phase === "bodyFilter" && buffers.some((bytes) => bytes !== undefined)

@@ -17,6 +17,7 @@ export const Change = {
   failed: 14,
   keep: 15,
   appendField: 16,
+  attachConsumer: 17,
 } as const;
 
 /** code, arguments, code, arguments, …; null: none. */

@@ -9,6 +9,8 @@ import addFormats from "ajv-formats";
 import { RestyTsError } from "../sdk/errors.js";
 import type { Plugin } from "../sdk/plugin.js";
 import type { StandardIssue, StandardSchemaV1 } from "../sdk/standard-schema.js";
+import { putArray } from "./empty-tables.js";
+import { takesText } from "./runner.js";
 
 const OPTIONS = { allErrors: true, useDefaults: true, strict: false, verbose: true } as const;
 const MAX_TOLD = 5;
@@ -67,17 +69,21 @@ function compile(schema: Schema): ValidateFunction {
   return validate;
 }
 
-/** "/limits/0/max" as "limits[0].max". */
-function pathOf(pointer: string): string {
-  return pointer
+/** "/limits/0/max" as its steps. */
+function stepsOf({ instancePath }: ErrorObject): string[] {
+  return instancePath
     .split("/")
     .slice(1)
-    .map((part) => part.replaceAll("~1", "/").replaceAll("~0", "~"))
-    .reduce(
-      (path, part) =>
-        /^\d+$/.test(part) ? `${path}[${part}]` : path === "" ? part : `${path}.${part}`,
-      "",
-    );
+    .map((part) => part.replaceAll("~1", "/").replaceAll("~0", "~"));
+}
+
+/** And as "limits[0].max". */
+function pathOf(error: ErrorObject): string {
+  return stepsOf(error).reduce(
+    (path, part) =>
+      /^\d+$/.test(part) ? `${path}[${part}]` : path === "" ? part : `${path}.${part}`,
+    "",
+  );
 }
 
 function shown(value: unknown): string {
@@ -86,7 +92,7 @@ function shown(value: unknown): string {
 }
 
 function tell(error: ErrorObject): string {
-  const path = pathOf(error.instancePath);
+  const path = pathOf(error);
   const params = error.params as Record<string, unknown>;
   const at = (name: unknown): string => (path === "" ? String(name) : `${path}.${String(name)}`);
   switch (error.keyword) {
@@ -107,9 +113,13 @@ function tell(error: ErrorObject): string {
   }
 }
 
+function keyOf(part: PropertyKey | { readonly key: PropertyKey }): PropertyKey {
+  return typeof part === "object" ? part.key : part;
+}
+
 function tellIssue({ path = [], message }: StandardIssue): string {
   const at = path.reduce<string>((text, part) => {
-    const key = typeof part === "object" ? part.key : part;
+    const key = keyOf(part);
     if (typeof key === "number") return `${text}[${key}]`;
     return text === "" ? String(key) : `${text}.${String(key)}`;
   }, "");
@@ -126,28 +136,123 @@ function isStandard(schema: object): schema is StandardSchemaV1 {
   return "~standard" in schema;
 }
 
+type Validated = { readonly value: unknown } | { readonly problems: readonly string[] };
+
+/** What comes from Lua has {} for an array without items: Lua has one empty table for both. */
+interface Source {
+  readonly isLua: boolean;
+}
+
+const LUA: Source = { isLua: true };
+const JSON_TEXT: Source = { isLua: false };
+
+function validateJson(schema: Schema, given: unknown, { isLua }: Source): Validated {
+  const validate = compile(schema);
+  const own = { value: structuredClone(given) };
+  for (;;) {
+    if (validate(own.value)) return own;
+    const errors = validate.errors ?? [];
+    const emptied = isLua ? errors.filter(wantsArray).map(stepsOf) : [];
+    // One place may be told of several times: each is another {} that is gone.
+    if (!emptied.some((steps) => putArray(own, steps))) {
+      return { problems: [...new Set(errors.map(tell))] };
+    }
+  }
+}
+
+function wantsArray({ keyword, params }: ErrorObject): boolean {
+  const { type } = params as { type?: string | string[] };
+  return keyword === "type" && (Array.isArray(type) ? type : [type]).includes("array");
+}
+
+async function validateStandard(
+  schema: StandardSchemaV1,
+  given: unknown,
+  { isLua }: Source,
+): Promise<Validated> {
+  const result = await schema["~standard"].validate(given);
+  if (result.issues === undefined) return { value: result.value };
+  const own = { value: structuredClone(given) };
+  const paths = isLua ? result.issues.map(({ path = [] }) => path.map(keyOf)) : [];
+  // It does not say what it wants there: [] is right if it says so then.
+  if (paths.map((steps) => putArray(own, steps)).includes(true)) {
+    const again = await schema["~standard"].validate(own.value);
+    if (again.issues === undefined) return { value: again.value };
+  }
+  return { problems: result.issues.map(tellIssue) };
+}
+
+function validate(schema: object, given: unknown, source: Source): Validated | Promise<Validated> {
+  return isStandard(schema)
+    ? validateStandard(schema, given, source)
+    : validateJson(schema as Schema, given, source);
+}
+
+/** @throws {RestyTsError} "bad_config". */
+async function valueOf(
+  plugin: Plugin,
+  schema: object,
+  given: unknown,
+  source: Source,
+  what = "",
+): Promise<unknown> {
+  const validated = await validate(schema, given, source);
+  if ("value" in validated) return validated.value;
+  return refuse(
+    plugin.name,
+    validated.problems.map((problem) => what + problem),
+  );
+}
+
 /**
  * The configuration with its defaults, as a value of its own.
  *
  * @param given what Lua sent; null: none.
  * @throws {RestyTsError} "bad_config": each problem with its path and what was expected.
  */
-export async function checkConfig(plugin: Plugin, given: unknown): Promise<unknown> {
+export async function checkConfig(
+  plugin: Plugin,
+  given: unknown,
+  source: Source = LUA,
+): Promise<unknown> {
   const conf: unknown = given ?? {};
   const schema = plugin.schema as object | undefined;
-  if (schema === undefined) {
-    if (typeof conf === "object" && Object.keys(conf as object).length === 0) return conf;
-    refuse(plugin.name, ["the plugin has no schema, so it takes no configuration"]);
+  if (schema !== undefined) return valueOf(plugin, schema, conf, source);
+  if (typeof conf === "object" && Object.keys(conf as object).length === 0) return conf;
+  return refuse(plugin.name, ["the plugin has no schema, so it takes no configuration"]);
+}
+
+/**
+ * The same of a configuration that is a JSON text, as APISIX's hooks have it; an empty text is none.
+ *
+ * @throws {RestyTsError} "bad_config".
+ */
+export async function checkText(plugin: Plugin, text: unknown): Promise<unknown> {
+  const given = text ?? "";
+  if (typeof given !== "string") refuse(plugin.name, ["the value is no text"]);
+  if (takesText(plugin)) return checkConfig(plugin, given, JSON_TEXT);
+  let conf: unknown = {};
+  try {
+    if (given.trim() !== "") conf = JSON.parse(given);
+  } catch (error) {
+    // V8 shows the text around the mistake: a secret may be there.
+    const why = (error as Error).message.replace(/, (?:\.\.\.)?".*$/s, "");
+    refuse(plugin.name, [`the value is not JSON: ${why}`]);
   }
-  if (isStandard(schema)) {
-    const result = await schema["~standard"].validate(conf);
-    if (result.issues !== undefined) refuse(plugin.name, result.issues.map(tellIssue));
-    return result.value;
-  }
-  const own = structuredClone(conf);
-  const validate = compile(schema as Schema);
-  if (!validate(own)) refuse(plugin.name, [...new Set((validate.errors ?? []).map(tell))]);
-  return own;
+  return checkConfig(plugin, conf, JSON_TEXT);
+}
+
+/**
+ * APISIX's metadata of the plugin; undefined when there is none.
+ *
+ * @throws {RestyTsError} "bad_config".
+ */
+export function checkMetadata(plugin: Plugin, given: unknown): Promise<unknown> {
+  if (given === undefined || given === null) return Promise.resolve(undefined);
+  const schema = plugin.apisix?.metadataSchema as object | undefined;
+  return schema === undefined
+    ? Promise.resolve(given)
+    : valueOf(plugin, schema, given, LUA, "metadata: ");
 }
 
 /** Compiles a JSON Schema, so that a bad one is told when the plugin is loaded. @throws {Error} */

@@ -3,6 +3,7 @@
  * signal are its own.
  */
 import { RestyTsError } from "../sdk/errors.js";
+import type { ApisixRequest } from "../sdk/apisix.js";
 import type { Log } from "../sdk/context.js";
 import type {
   BodyFilterContext,
@@ -15,8 +16,10 @@ import type {
   SubrequestResult,
   Variables,
 } from "../sdk/http.js";
+import { ApisixRequestImpl } from "./apisix.js";
 import { Change } from "./changes.js";
 import type { Handler } from "./chain.js";
+import { HeadFlag } from "./head.js";
 import type { Run } from "./run.js";
 import { SharedDictImpl } from "./shared.js";
 import { bytesOf, textOf } from "./text.js";
@@ -29,6 +32,7 @@ export class PhaseContext implements RequestContext, BodyFilterContext {
   private readonly handler: Handler;
   private controller: AbortController | undefined = undefined;
   private variables: Variables | undefined = undefined;
+  private apisixMade: ApisixRequest | undefined = undefined;
 
   constructor(run: Run, handler: Handler) {
     this.run = run;
@@ -78,6 +82,11 @@ export class PhaseContext implements RequestContext, BodyFilterContext {
   /** The handler's own deadline has passed. */
   abort(reason: RestyTsError): void {
     this.controller?.abort(reason);
+  }
+
+  get apisix(): ApisixRequest | undefined {
+    if ((this.run.head.flags & HeadFlag.apisix) === 0) return undefined;
+    return (this.apisixMade ??= new ApisixRequestImpl(this.run));
   }
 
   get var(): Variables {

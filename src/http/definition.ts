@@ -1,8 +1,11 @@
 /** What a plugin's file must export, told in words when it does not. */
 import { RestyTsError } from "../sdk/errors.js";
-import type { Plugin, Policies, Policy } from "../sdk/plugin.js";
+import type { Phase, Plugin, Policies, Policy } from "../sdk/plugin.js";
+import { apisixProblems, hasWorkerPart } from "./apisix-definition.js";
+import type { Hook } from "./chain.js";
 import { checkSchema } from "./config.js";
-import { PHASES, SYNC_PHASES } from "./phases.js";
+import { HOOK_PHASES, PHASES, RESPONSE_HOOK_PHASES, SYNC_PHASES } from "./phases.js";
+import { isRunnerPlugin, runnerPlugin, takesText } from "./runner.js";
 
 const NAME = /^[a-z][a-z0-9_-]{0,127}$/;
 const KEYS = new Set<string>([
@@ -16,6 +19,7 @@ const KEYS = new Set<string>([
   "idempotent",
   "phases",
   "bufferResponse",
+  "apisix",
   "setup",
   "teardown",
   "handoff",
@@ -86,7 +90,7 @@ function problemsOf(plugin: Record<string, unknown>, expected: string): string[]
       );
     }
   }
-  if (!PHASES.some((phase) => typeof plugin[phase] === "function")) {
+  if (!PHASES.some((phase) => typeof plugin[phase] === "function") && !hasWorkerPart(plugin)) {
     problems.push(`it has no handler: ${PHASES.join(", ")}`);
   }
   if (needs !== undefined) {
@@ -124,7 +128,25 @@ function problemsOf(plugin: Record<string, unknown>, expected: string): string[]
       }
     }
   }
+  problems.push(...apisixProblems(plugin["apisix"]));
   return problems;
+}
+
+/**
+ * Whether one of APISIX's hooks has any use for the plugin.
+ *
+ * @param hook true: it is not known which.
+ * @throws {RestyTsError} "bad_plugin" when it has none.
+ */
+export function checkHook(plugin: Plugin, hook: true | Hook): void {
+  if (hook === true) return;
+  const phases: readonly Phase[] = hook === "post-resp" ? RESPONSE_HOOK_PHASES : HOOK_PHASES;
+  if (phases.some((phase) => plugin[phase] !== undefined)) return;
+  const why = takesText(plugin)
+    ? "it is written for APISIX's JavaScript runner, whose filter runs before the upstream: list it " +
+      "in ts-plugin-pre-req or ts-plugin-post-req"
+    : `it has no handler for one of these phases: ${phases.join(", ")}`;
+  throw new RestyTsError("bad_plugin", `${plugin.name} does nothing in ts-plugin-${hook}: ${why}`);
 }
 
 /**
@@ -133,6 +155,7 @@ function problemsOf(plugin: Record<string, unknown>, expected: string): string[]
  * @throws {RestyTsError} "bad_plugin" with all that is wrong.
  */
 export function checkDefinition(value: unknown, name: string): Plugin {
+  if (isRunnerPlugin(value)) return runnerPlugin(value, name);
   if (!isObject(value)) {
     throw new RestyTsError(
       "bad_plugin",

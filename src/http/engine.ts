@@ -7,7 +7,7 @@
  */
 import { RestyTsError } from "../sdk/errors.js";
 import type { Log } from "../sdk/context.js";
-import type { Plugin, SetupContext } from "../sdk/plugin.js";
+import type { Plugin } from "../sdk/plugin.js";
 import {
   Chain,
   type ChainMember,
@@ -16,13 +16,12 @@ import {
   type PluginInstance,
 } from "./chain.js";
 import type { Changes } from "./changes.js";
-import { checkConfig } from "./config.js";
 import { Head, HeadFlag } from "./head.js";
+import { Instances } from "./instances.js";
 import { isBodyPhase } from "./phases.js";
 import type { BodyRest } from "./response.js";
 import { renewMembers } from "./renewal.js";
 import { bodyRunKey, Run, type RequestState, type RunInput, type Services } from "./run.js";
-import { SharedDictImpl } from "./shared.js";
 import { Streams } from "./streams.js";
 
 /** `{ name, conf, options }` of configure. */
@@ -72,9 +71,7 @@ export class Engine implements Services {
   readonly #superseded = new Map<number, number>();
   /** How often plugins were replaced. */
   #renewals = 0;
-  /** How many chains an instance is in. */
-  readonly #uses = new Map<PluginInstance, number>();
-  readonly #replaced = new WeakSet<PluginInstance>();
+  readonly #instances: Instances;
   readonly #requests = new Map<number, RequestState>();
   readonly #parked = new Map<number, Run>();
   readonly #streams: Streams;
@@ -94,6 +91,11 @@ export class Engine implements Services {
     this.checkCarried = (value, path) => options.checkCarried(value, path);
     this.stackOf = (error) => options.stackOf(error);
     this.report = (title, error) => options.report(title, error);
+    this.#instances = new Instances({
+      logFor: (plugin) => options.logFor(plugin),
+      report: this.report,
+      ask: this.ask,
+    });
   }
 
   // Functions of the protocol -----------------------------------------------------------------
@@ -223,18 +225,19 @@ export class Engine implements Services {
     const { made } = await renewMembers({
       current: () => this.#newest().flatMap(([, { members }]) => members),
       plugins,
-      renew: (plugin, member) => this.#renewInstance(plugin, member),
-      teardown: (instances) => this.#teardown(instances),
+      renew: (plugin, member) => this.#instances.renew(plugin, member),
+      teardown: (instances) => this.#instances.teardown(instances),
       commit: ({ made, refused }) => {
         this.#renewals++;
         commit(refused);
-        for (const old of made.keys()) this.#replaced.add(old);
+        this.#instances.replace(made.keys());
         useless.push(...this.#prepare(made));
       },
     });
-    await Promise.all(useless.map((chain) => this.#drop(chain)));
+    await Promise.all(useless.map((chain) => this.#instances.drop(chain)));
     // Of chains that were released meanwhile.
-    await this.#teardown([...made.values()].filter((instance) => !this.#uses.has(instance)));
+    const unused = [...made.values()].filter((instance) => !this.#instances.isUsed(instance));
+    await this.#instances.teardown(unused);
     return [...this.#successors.keys()];
   }
 
@@ -301,15 +304,17 @@ export class Engine implements Services {
   /** @param ready is called with the chain at once when there is one: no reload comes between. */
   async #configure(members: readonly Member[], ready: (chain: Chain) => void): Promise<Configured> {
     const made: ChainMember[] = [];
-    const undo = (): Promise<void> => this.#teardown(made.splice(0).map((one) => one.instance));
+    const undo = (): Promise<void> =>
+      this.#instances.teardown(made.splice(0).map((one) => one.instance));
     for (let renewals = -1; renewals !== this.#renewals;) {
       await undo();
       renewals = this.#renewals;
       try {
-        for (const [name, given, options] of members) {
+        for (const [name, given, chosen] of members) {
+          const options = chosen ?? {};
           const plugin = await this.#options.loadPlugin(name);
-          const instance = await this.#newInstance(plugin, given, undefined);
-          made.push({ instance, options: options ?? {}, given });
+          const instance = await this.#instances.make(plugin, given, options);
+          made.push({ instance, options, given });
         }
       } catch (error) {
         await undo();
@@ -345,39 +350,8 @@ export class Engine implements Services {
   }
 
   #adopt(members: readonly ChainMember[]): Chain {
-    for (const { instance } of members) {
-      this.#uses.set(instance, (this.#uses.get(instance) ?? 0) + 1);
-    }
+    this.#instances.use(members);
     return new Chain(members);
-  }
-
-  async #newInstance(plugin: Plugin, given: unknown, previous: unknown): Promise<PluginInstance> {
-    const { name } = plugin;
-    const conf = await checkConfig(plugin, given);
-    const log = this.#options.logFor(name);
-    try {
-      const context = { ...this.#setupContext(log), previous };
-      const state = (await plugin.setup?.(conf, context)) as unknown;
-      return { plugin, name, conf, log, state };
-    } catch (error) {
-      this.report(`${name} setup`, error);
-      const what = error instanceof Error ? error.message : String(error);
-      throw new RestyTsError("handler_failed", `${name}: setup failed: ${what}`, { cause: error });
-    }
-  }
-
-  /** @throws what the old one's handoff or the new one's setup throws. */
-  async #renewInstance(plugin: Plugin, { instance, given }: ChainMember): Promise<PluginInstance> {
-    const context = this.#setupContext(instance.log);
-    const previous: unknown = await instance.plugin.handoff?.(instance, context);
-    return this.#newInstance(plugin, given, previous);
-  }
-
-  #setupContext(log: Log): SetupContext {
-    return {
-      log,
-      shared: (name) => new SharedDictImpl((...words) => this.ask(words), name),
-    };
   }
 
   async #release(token: number, patient = true): Promise<void> {
@@ -387,7 +361,7 @@ export class Engine implements Services {
     this.#forgetSuperseded(token);
     const successor = this.#successors.get(token);
     this.#successors.delete(token);
-    if (successor !== undefined) await this.#drop(successor);
+    if (successor !== undefined) await this.#instances.drop(successor);
     if (configured === undefined) return;
     const chain = await configured.then(
       (value) => value.chain,
@@ -395,7 +369,7 @@ export class Engine implements Services {
     );
     if (chain === undefined) return;
     if (patient) await chain.idle();
-    await this.#drop(chain);
+    await this.#instances.drop(chain);
   }
 
   /** Those that a token has replaced are its successor's; or in use again, as Lua gave it up. */
@@ -406,30 +380,6 @@ export class Engine implements Services {
       if (by !== token) continue;
       if (next === undefined) this.#superseded.delete(old);
       else this.#superseded.set(old, next);
-    }
-  }
-
-  /** Tears down what no other chain has. */
-  async #drop(chain: Chain): Promise<void> {
-    const last = chain.instances.filter((instance) => {
-      const uses = this.#uses.get(instance)! - 1;
-      if (uses > 0) this.#uses.set(instance, uses);
-      else this.#uses.delete(instance);
-      return uses === 0;
-    });
-    await this.#teardown(last);
-  }
-
-  async #teardown(instances: readonly PluginInstance[]): Promise<void> {
-    for (const instance of instances) {
-      try {
-        await instance.plugin.teardown?.(instance, {
-          ...this.#setupContext(instance.log),
-          replaced: this.#replaced.has(instance),
-        });
-      } catch (error) {
-        this.report(`${instance.name} teardown`, error);
-      }
     }
   }
 

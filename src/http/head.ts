@@ -5,7 +5,14 @@
  * Thread: the environment's own.
  */
 
-export const HeadFlag = { last: 1, https: 2, internal: 4, continues: 8 } as const;
+export const HeadFlag = {
+  last: 1,
+  https: 2,
+  internal: 4,
+  continues: 8,
+  rewritten: 16,
+  apisix: 32,
+} as const;
 
 export const HEAD_BYTES = 40;
 export const NO_ARGS = 0xffffffff;

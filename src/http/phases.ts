@@ -41,6 +41,12 @@ export const LUA_NAMES: Readonly<Record<Phase, string>> = {
   log: "log",
 };
 
+/** What APISIX's hooks before the upstream run of a plugin, in this order. */
+export const HOOK_PHASES: readonly Phase[] = ["rewrite", "access", "content"];
+
+/** What its hook after the upstream runs. */
+export const RESPONSE_HOOK_PHASES: readonly Phase[] = ["headerFilter", "bodyFilter", "log"];
+
 /** Those that cannot wait. */
 export const SYNC_PHASES: ReadonlySet<Phase> = new Set([
   "headerFilter",

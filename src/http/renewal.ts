@@ -32,7 +32,7 @@ export async function renewMembers(parts: RenewalParts): Promise<Renewal> {
     const newest = plugins.get(instance.name);
     return (
       newest !== undefined &&
-      newest !== instance.plugin &&
+      newest !== instance.loaded &&
       !refused.has(instance.name) &&
       !made.has(instance)
     );

@@ -89,11 +89,13 @@ export class RequestImpl implements HttpRequestWithBody {
 
   set uri(uri: string) {
     this.#mayChange();
-    const { path, args } = checkUri(uri);
+    const { path, rawPath, args } = checkUri(uri);
     this.changedUri = uri;
     this.changedPath = path;
     this.urlMade = undefined;
-    this.owner.change(Change.uri, wireBytes(path), args === null ? null : wireBytes(args));
+    // APISIX asks the upstream for what it is given: escapes, %2F say, are the plugin's.
+    const sent = this.#has(HeadFlag.apisix) ? rawPath : path;
+    this.owner.change(Change.uri, wireBytes(sent), args === null ? null : wireBytes(args));
   }
 
   get originalUri(): string {
@@ -101,11 +103,13 @@ export class RequestImpl implements HttpRequestWithBody {
   }
 
   get path(): string {
-    return utf8(this.changedPath ?? this.owner.head.text(HeadText.uri)!);
+    if (this.changedPath !== undefined) return utf8(this.changedPath);
+    const path = this.owner.head.text(HeadText.uri)!;
+    return utf8(this.#has(HeadFlag.rewritten) ? normalized(path) : path);
   }
 
   get scheme(): "http" | "https" {
-    return (this.owner.head.flags & HeadFlag.https) !== 0 ? "https" : "http";
+    return this.#has(HeadFlag.https) ? "https" : "http";
   }
 
   get httpVersion(): string {
@@ -215,6 +219,10 @@ export class RequestImpl implements HttpRequestWithBody {
     };
   }
 
+  #has(flag: number): boolean {
+    return (this.owner.head.flags & flag) !== 0;
+  }
+
   #mayChange(): void {
     if (this.owner.requestIsFixed !== undefined) throw new TypeError(this.owner.requestIsFixed);
   }
@@ -225,6 +233,7 @@ export class RequestImpl implements HttpRequestWithBody {
     const original = head.text(HeadText.requestUri)!;
     const uri = head.text(HeadText.uri)!;
     const args = head.text(HeadText.args) ?? "";
+    if (this.#has(HeadFlag.rewritten)) return args === "" ? uri : `${uri}?${args}`;
     const target = original.startsWith("/")
       ? original
       : original.replace(/^[a-z][a-z0-9+.-]*:\/\/[^/?]*/i, "");

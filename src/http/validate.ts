@@ -95,8 +95,8 @@ export function checkMethod(method: unknown): string {
   return method;
 }
 
-/** @returns path (decoded, a byte string) and args of "/path?args". */
-export function checkUri(uri: unknown): { path: string; args: string | null } {
+/** @returns path (decoded, and as a request line has it) and args of "/path?args": byte strings. */
+export function checkUri(uri: unknown): { path: string; rawPath: string; args: string | null } {
   if (typeof uri !== "string" || !uri.startsWith("/")) {
     refuse(`${shown(String(uri))} is no URI of a request: it begins with "/"`);
   }
@@ -105,10 +105,14 @@ export function checkUri(uri: unknown): { path: string; args: string | null } {
   }
   const bytes = Buffer.from(uri, "utf8").toString("latin1");
   const at = bytes.indexOf("?");
-  const rawPath = at < 0 ? bytes : bytes.slice(0, at);
-  const path = decodePath(rawPath);
+  const given = at < 0 ? bytes : bytes.slice(0, at);
+  const path = decodePath(given);
+  const rawPath = given.replace(
+    /[\x80-\xff]/g,
+    (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`,
+  );
   if (path.includes("\0")) refuse(`${shown(uri)} is no URI that nginx takes: it has %00`);
-  return { path, args: at < 0 ? null : bytes.slice(at + 1) };
+  return { path, rawPath, args: at < 0 ? null : bytes.slice(at + 1) };
 }
 
 /** Percent-decodes a byte string; what is no escape stays. */

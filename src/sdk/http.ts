@@ -2,6 +2,7 @@
  * What a plugin sees of a request: the contexts of the phases and what hangs on them. Interfaces
  * only: src/http implements them, for the host and for resty-ts/testing alike.
  */
+import type { ApisixRequest } from "./apisix.js";
 import type { Log } from "./context.js";
 
 /** What travels between Lua and TypeScript: docs/wire-format.md. */
@@ -53,7 +54,8 @@ export interface HttpRequest {
    */
   method: string;
   /**
-   * Path and query. Reading: as the client sent it, escapes and all, unless it was changed since.
+   * Path and query. Reading: as the client sent it, escapes and all, unless it was changed since; in
+   * APISIX as the upstream will get it.
    * Setting it changes what the upstream and later Lua code see; "/path?query" or "/path", which
    * drops the query.
    *
@@ -261,6 +263,8 @@ export interface RequestContext extends BaseContext {
   readonly request: HttpRequestWithBody;
   /** Aborted when the deadline passes or the client leaves; reasons as in CallContext. */
   readonly signal: AbortSignal;
+  /** What Apache APISIX has of the request; undefined in any other nginx. */
+  readonly apisix: ApisixRequest | undefined;
   /** nginx variables beyond `needs.vars`, and setting them. */
   readonly var: Variables;
   /**

@@ -1,5 +1,6 @@
 /** What plugin authors import: `import { definePlugin, Type } from "resty-ts"`. */
 export { Type, type Static } from "@sinclair/typebox";
+export type * from "./apisix.js";
 export type { CallContext, Log } from "./context.js";
 export { errorCodes, type ErrorCode } from "./error-codes.js";
 export { RestyTsError } from "./errors.js";

@@ -1,5 +1,6 @@
 /** definePlugin and the types around it. Pure TypeScript: no native file, no Node module. */
 import type { Static, TSchema } from "@sinclair/typebox";
+import type { ApisixOptions, MetadataOf } from "./apisix.js";
 import type { StandardSchemaV1 } from "./standard-schema.js";
 import type { Log } from "./context.js";
 import type {
@@ -64,11 +65,13 @@ export type ConfigOf<S> = S extends TSchema
     : unknown;
 
 /** The second argument of a handler. */
-export interface Instance<Config, State> {
+export interface Instance<Config, State, Metadata = unknown> {
   /** The configuration, validated, with defaults. Shared by all requests: do not change it. */
   readonly conf: Config;
   /** What `setup` returned for this configuration. */
   readonly state: State;
+  /** In APISIX the plugin's metadata, validated, with defaults; undefined when it has none. */
+  readonly metadata?: Metadata | undefined;
 }
 
 /** What `setup`, `handoff` and `teardown` get. */
@@ -91,7 +94,8 @@ type Sync = undefined | void | { then?: never };
  * What definePlugin takes. At least one phase is there; each is called with its context and the
  * plugin's instance. What a handler throws is answered by the policy, its stack is in the error log.
  */
-export interface PluginDefinition<S, State> {
+// eslint-disable-next-line @typescript-eslint/no-explicit-any -- of whoever has no use for it
+export interface PluginDefinition<S, State, M = any, W = any> {
   /** As in the configuration and its file: lower case, digits, "-" and "_", from a letter on. */
   readonly name: string;
   /** Semantic version; "0.0.0" when left out. */
@@ -116,6 +120,8 @@ export interface PluginDefinition<S, State> {
     /** Most bytes of a body that is collected, from 1 on. */
     readonly maxBytes: number;
   };
+  /** What it is to Apache APISIX beyond that. */
+  readonly apisix?: ApisixOptions<M, W>;
 
   /** Once for each version of each configuration, before its first request. */
   setup?(conf: ConfigOf<S>, ctx: SetupContext): State | Promise<State>;
@@ -123,45 +129,51 @@ export interface PluginDefinition<S, State> {
    * At a reload, before the newer version's `setup` for the same configuration, which gets what this
    * returns as `ctx.previous`. This version serves on, for good when the newer one is refused.
    */
-  handoff?(instance: Instance<ConfigOf<S>, Awaited<State>>, ctx: SetupContext): unknown;
+  handoff?(
+    instance: Instance<ConfigOf<S>, Awaited<State>, MetadataOf<M>>,
+    ctx: SetupContext,
+  ): unknown;
   /**
    * When the configuration has gone, when a newer version has taken over and all requests that began
    * with this one have ended, and when the worker shuts down.
    */
   teardown?(
-    instance: Instance<ConfigOf<S>, Awaited<State>>,
+    instance: Instance<ConfigOf<S>, Awaited<State>, MetadataOf<M>>,
     ctx: SetupContext,
   ): void | Promise<void>;
 
   /** nginx's rewrite phase. Returns nothing to go on; a Response or ctx.exit(…) answers the client. */
   rewrite?(
     ctx: RequestContext,
-    instance: Instance<ConfigOf<S>, Awaited<State>>,
+    instance: Instance<ConfigOf<S>, Awaited<State>, MetadataOf<M>>,
   ): Result | Promise<Result>;
   /** nginx's access phase, where most plugins belong. Returns as rewrite does. */
   access?(
     ctx: RequestContext,
-    instance: Instance<ConfigOf<S>, Awaited<State>>,
+    instance: Instance<ConfigOf<S>, Awaited<State>, MetadataOf<M>>,
   ): Result | Promise<Result>;
   /**
-   * After access, right before the upstream is asked: the request as the other plugins have left it.
+   * After all access handlers, right before the upstream is asked: the request as they have left it.
    * Returns as rewrite does.
    */
   beforeProxy?(
     ctx: RequestContext,
-    instance: Instance<ConfigOf<S>, Awaited<State>>,
+    instance: Instance<ConfigOf<S>, Awaited<State>, MetadataOf<M>>,
   ): Result | Promise<Result>;
   /** Answers in place of an upstream: returns a Response or ctx.exit(…). */
   content?(
     ctx: RequestContext,
-    instance: Instance<ConfigOf<S>, Awaited<State>>,
+    instance: Instance<ConfigOf<S>, Awaited<State>, MetadataOf<M>>,
   ): Response | Exit | Promise<Response | Exit>;
   /** Changes the answer's status and fields. Cannot wait: an async function is refused with "bad_plugin". */
-  headerFilter?(ctx: HeaderFilterContext, instance: Instance<ConfigOf<S>, Awaited<State>>): Sync;
+  headerFilter?(
+    ctx: HeaderFilterContext,
+    instance: Instance<ConfigOf<S>, Awaited<State>, MetadataOf<M>>,
+  ): Sync;
   /** Returns what is sent in place of the chunk; undefined: the chunk as it is. */
   bodyFilter?(
     ctx: BodyFilterContext,
-    instance: Instance<ConfigOf<S>, Awaited<State>>,
+    instance: Instance<ConfigOf<S>, Awaited<State>, MetadataOf<M>>,
   ): Uint8Array | string | Sync;
   /**
    * After all bodyFilters, for what is to see the body as the client gets it. Returns as bodyFilter
@@ -169,15 +181,18 @@ export interface PluginDefinition<S, State> {
    */
   delayedBodyFilter?(
     ctx: BodyFilterContext,
-    instance: Instance<ConfigOf<S>, Awaited<State>>,
+    instance: Instance<ConfigOf<S>, Awaited<State>, MetadataOf<M>>,
   ): Uint8Array | string | Sync;
   /** After the response was sent; nobody waits for it. A failure is in the error log. */
-  log?(ctx: LogContext, instance: Instance<ConfigOf<S>, Awaited<State>>): void | Promise<void>;
+  log?(
+    ctx: LogContext,
+    instance: Instance<ConfigOf<S>, Awaited<State>, MetadataOf<M>>,
+  ): void | Promise<void>;
 }
 
 /** A plugin as definePlugin gives it. `any`: each has its own configuration and state. */
 // eslint-disable-next-line @typescript-eslint/no-explicit-any
-export type Plugin = PluginDefinition<any, any>;
+export type Plugin = PluginDefinition<any, any, any, any>;
 
 /**
  * Defines a plugin. Its file's default export.
@@ -192,8 +207,11 @@ export type Plugin = PluginDefinition<any, any>;
  *
  * @returns the same object: what is wrong with it is told when it is loaded.
  */
-export function definePlugin<const S extends ConfigSchema, State = undefined>(
-  definition: PluginDefinition<S, State>,
-): PluginDefinition<S, State> {
+export function definePlugin<
+  const S extends ConfigSchema,
+  State = undefined,
+  const M extends ConfigSchema = ConfigSchema,
+  W = undefined,
+>(definition: PluginDefinition<S, State, M, W>): PluginDefinition<S, State, M, W> {
   return definition;
 }

@@ -117,6 +117,9 @@ export function apply(
         else state.ctx[key] = value;
         break;
       }
+      case Change.attachConsumer:
+        state.attachConsumer(text());
+        break;
       case Change.upstream:
         state.upstreamAddress = { host: text(), port: next() as number | null };
         break;

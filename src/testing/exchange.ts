@@ -17,7 +17,15 @@ import type { Pipe } from "./pipe.js";
 import { answerAll } from "./questions.js";
 import type { RequestState } from "./request-state.js";
 import { SentFields } from "./sent-fields.js";
-import type { Failure, LogLine, Problem, TestResult, Upstream, UpstreamRequest } from "./types.js";
+import type {
+  Failure,
+  LogLine,
+  Problem,
+  TestConsumer,
+  TestResult,
+  Upstream,
+  UpstreamRequest,
+} from "./types.js";
 import { askUpstream, makeUpstreamRequest } from "./upstream.js";
 
 const EMPTY = new Uint8Array(0);
@@ -56,6 +64,9 @@ export interface Setting {
   readonly dicts: ReadonlyMap<string, Dict>;
   readonly upstream: Upstream | undefined;
   readonly locations: Readonly<Record<string, Upstream>>;
+  readonly consumers: readonly TestConsumer[] | undefined;
+  /** The chain's. */
+  readonly plugins: readonly string[];
   readonly overload: (phase: Phase) => boolean;
   readonly pipe: Pipe;
   /** Told when the response's header is sent, or cannot be any more. */
@@ -136,8 +147,8 @@ export class Exchange {
     const { phases } = this.#setting;
     if ((await this.#requestPhase("rewrite")) === "over") return;
     if ((await this.#requestPhase("access")) === "over") return;
+    if ((await this.#requestPhase("beforeProxy")) === "over") return;
     if (phases["content"] === undefined) {
-      if ((await this.#requestPhase("beforeProxy")) === "over") return;
       await this.#proxy();
     } else if ((await this.#requestPhase("content")) === "go on") {
       this.#state.status ||= 200;
@@ -225,13 +236,15 @@ export class Exchange {
     { run, asked }: Ending & { kind: "ask" },
     deadline: number,
   ): Promise<Changes> {
-    const { calls, dicts, locations } = this.#setting;
+    const { calls, dicts, locations, consumers, plugins } = this.#setting;
     this.#state.kept = true;
     const replies = await answerAll(
       {
         state: this.#state,
         dicts,
         locations,
+        consumers,
+        plugins,
         failTest: (error) => (this.#testFailure ??= { error }),
       },
       asked,
@@ -445,6 +458,7 @@ export class Exchange {
       },
       upstreamRequest: this.#upstreamRequest,
       upstreamAddress: this.#state.upstreamAddress,
+      consumer: this.#state.consumer,
       ctx: this.#state.ctx,
       vars: Object.fromEntries(vars) as TestResult["vars"],
       log,

@@ -88,7 +88,11 @@ class Kit implements TestKit {
   }
 
   async start(members: readonly AnyMember[]): Promise<void> {
-    this.#phases = await this.#engine.configure(TOKEN, members.map(memberForEngine));
+    const { metadata = {} } = this.#options;
+    this.#phases = await this.#engine.configure(
+      TOKEN,
+      members.map((member) => memberForEngine(member, metadata[member.plugin.name])),
+    );
   }
 
   async request(request: TestRequest = {}): Promise<TestResult> {
@@ -143,6 +147,7 @@ class Kit implements TestKit {
       request,
       vars,
       options.clientBodyBufferSize ?? DEFAULT_BODY_BUFFER,
+      options.consumers !== undefined,
     );
     const notes: Notes = { log: [], errors: [] };
     const calls = new Calls(this.#engine);
@@ -160,6 +165,8 @@ class Kit implements TestKit {
         dicts: this.#dicts,
         upstream: request.upstream ?? options.upstream,
         locations: { ...options.locations, ...request.locations },
+        consumers: options.consumers,
+        plugins: [...this.#plugins.keys()],
         overload: (phase: Phase) =>
           typeof overload === "boolean" ? overload : overload.includes(phase),
         pipe,
@@ -229,7 +236,7 @@ function pluginsByName(members: readonly AnyMember[]): ReadonlyMap<string, Plugi
   return plugins;
 }
 
-function memberForEngine({ plugin, conf, options }: AnyMember): EngineMember {
+function memberForEngine({ plugin, conf, options }: AnyMember, metadata: unknown): EngineMember {
   const { onError, onTimeout, onOverload, timeoutMs, priority } = options ?? {};
   const chainOptions = {
     on_error: onError,
@@ -237,6 +244,7 @@ function memberForEngine({ plugin, conf, options }: AnyMember): EngineMember {
     on_overload: onOverload,
     timeout_ms: timeoutMs,
     priority,
+    metadata,
   };
   const given = Object.entries(chainOptions).filter(([, value]) => value !== undefined);
   return [plugin.name, conf ?? null, Object.fromEntries(given)];

@@ -1,10 +1,10 @@
 /** Answers what plugins ask of nginx: the counterpart of lua/resty/ts/http/questions.lua. */
 import { fromWire } from "../http/changes.js";
-import { METHODS } from "./apply.js";
+import { carry, METHODS } from "./apply.js";
 import type { Dict } from "./dict.js";
 import { filterFields, setField } from "./fields.js";
 import type { RequestState } from "./request-state.js";
-import type { Upstream } from "./types.js";
+import type { TestConsumer, Upstream } from "./types.js";
 import { askUpstream, collect, makeUpstreamRequest } from "./upstream.js";
 
 type Wire = string | Uint8Array;
@@ -14,6 +14,9 @@ export interface Answerer {
   readonly state: RequestState;
   readonly dicts: ReadonlyMap<string, Dict>;
   readonly locations: Readonly<Record<string, Upstream>>;
+  readonly consumers: readonly TestConsumer[] | undefined;
+  /** The chain's. */
+  readonly plugins: readonly string[];
   /** What a location threw: it fails the test. */
   failTest(error: unknown): void;
 }
@@ -36,6 +39,30 @@ export function answerShared(
     );
   }
   return dict.call(String(method), key, args);
+}
+
+/** The consumer that has the value in the field, for a plugin of the chain. */
+function consumer(
+  { state, consumers, plugins }: Answerer,
+  [field, value]: readonly unknown[],
+): unknown {
+  for (const one of consumers ?? []) {
+    const conf = plugins
+      .map((name) => one.plugins[name])
+      .find((own) => own?.[String(field)] === value);
+    if (conf === undefined) continue;
+    state.found = one.username;
+    return carry({
+      name: one.username,
+      username: one.username,
+      group_id: one.groupId ?? null,
+      labels: one.labels ?? null,
+      custom_id: one.labels?.["custom_id"] ?? null,
+      credential_id: null,
+      conf,
+    });
+  }
+  return null;
 }
 
 function locationOf({ locations }: Answerer, path: string): Upstream {
@@ -104,6 +131,8 @@ async function reply(answerer: Answerer, [kind, ...words]: readonly unknown[]): 
         return [true, ...answerer.state.bodyReply()];
       case "shared":
         return [true, ...answerShared(answerer, words)];
+      case "consumer":
+        return [true, consumer(answerer, words)];
       case "subrequest": {
         const [uri, options] = words as Parameters<typeof subrequest> extends [unknown, ...infer A]
           ? A

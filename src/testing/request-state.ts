@@ -101,11 +101,16 @@ export class RequestState {
   body: Uint8Array;
   status = 0;
   responseFields: FlatFields = [];
+  /** The name of the consumer that was found last, of that whose request it is. */
+  found: string | undefined = undefined;
+  consumer: string | undefined = undefined;
   upstreamAddress: { host: string; port: number | null } | undefined = undefined;
   /** The host keeps something for it. */
   kept = false;
   /** The target goes to the upstream as the client spelled it. */
   #asReceived = true;
+  /** `uri` is as APISIX asks the upstream for it: escaped. */
+  #isRaw = false;
   #inFile: boolean;
   #folder: string | undefined;
 
@@ -114,8 +119,9 @@ export class RequestState {
     request: TestRequest,
     vars: Readonly<Record<string, string>>,
     bufferSize: number,
+    isApisix: boolean,
   ): Promise<RequestState> {
-    return new RequestState(id, request, await receive(request), vars, bufferSize);
+    return new RequestState(id, request, await receive(request), vars, bufferSize, isApisix);
   }
 
   private constructor(
@@ -124,6 +130,7 @@ export class RequestState {
     received: Received | undefined,
     vars: Readonly<Record<string, string>>,
     bufferSize: number,
+    private readonly isApisix: boolean,
   ) {
     const target = parseTarget(request.url ?? "/");
     const fields = flatten(request.headers);
@@ -170,7 +177,7 @@ export class RequestState {
     return encodeHead({
       phase,
       httpVersion: VERSIONS[this.httpVersion],
-      flags: flags | (this.scheme === "https" ? HeadFlag.https : 0),
+      flags: flags | this.#flags(),
       token,
       requestId: this.id,
       status: this.status,
@@ -182,6 +189,12 @@ export class RequestState {
       requestFields: this.requestFields,
       responseFields: isBeforeAnswer(phase) ? [] : this.#shownResponseFields(),
     });
+  }
+
+  #flags(): number {
+    const https = this.scheme === "https" ? HeadFlag.https : 0;
+    const apisix = this.isApisix ? HeadFlag.apisix : 0;
+    return https | apisix | (this.#isRaw ? HeadFlag.rewritten : 0);
   }
 
   #shownResponseFields(): FlatFields {
@@ -275,9 +288,10 @@ export class RequestState {
     else setSingleField(this.responseFields, name, values);
   }
 
-  setUri(uri: string, args: string): void {
-    this.uri = uri;
+  setUri(path: string, args: string): void {
+    this.uri = path;
     this.args = args;
+    this.#isRaw = this.isApisix;
     this.#asReceived = false;
   }
 
@@ -315,10 +329,22 @@ export class RequestState {
     const args = this.args ? `?${this.args}` : "";
     return {
       method: this.method,
-      uri: this.#asReceived ? this.requestUri : escapePath(this.uri) + args,
+      uri: this.#asReceived ? this.requestUri : this.#upstreamPath() + args,
       fields: filterFields(this.requestFields, (lower) => !NOT_PROXIED.has(lower)),
       body: this.body.slice(),
     };
+  }
+
+  #upstreamPath(): string {
+    return this.#isRaw ? this.uri : escapePath(this.uri);
+  }
+
+  /** @throws {Error} when the consumer was not asked for. */
+  attachConsumer(name: string): void {
+    if (name !== this.found) {
+      throw new Error(`the consumer ${name} was not found before: ctx.apisix.findConsumer`);
+    }
+    this.consumer = name;
   }
 
   dispose(): void {

@@ -57,6 +57,18 @@ export interface Surroundings {
   readonly vars?: Readonly<Record<string, string>>;
 }
 
+/** A consumer of APISIX's, as its configuration has it. */
+export interface TestConsumer {
+  /** Its name. */
+  readonly username: string;
+  /** What it has for plugins, by their names: `{ "key-auth": { key: "…" } }`. */
+  readonly plugins: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+  /** As APISIX gives them to plugins. */
+  readonly labels?: Readonly<Record<string, string>>;
+  /** The consumer group. */
+  readonly groupId?: string;
+}
+
 /** What a kit is like, for all its requests. */
 export interface KitOptions extends Surroundings {
   /** Names of shared dictionaries (lua_shared_dict). */
@@ -65,6 +77,10 @@ export interface KitOptions extends Surroundings {
   readonly timeoutMs?: number;
   /** client_body_buffer_size: a longer body is in a file; 16,384 bytes. */
   readonly clientBodyBufferSize?: number;
+  /** The requests are Apache APISIX's, ctx.apisix is there and knows these consumers. */
+  readonly consumers?: readonly TestConsumer[];
+  /** APISIX's plugin metadata, by the plugins' names. */
+  readonly metadata?: Readonly<Record<string, unknown>>;
   /** default_type: the Content-Type of answers that have none; "text/plain". */
   readonly defaultType?: string;
 }
@@ -175,6 +191,8 @@ export interface TestResult {
   readonly upstreamRequest: UpstreamRequest | undefined;
   /** What ctx.setUpstream gave for balancer_by_lua*. */
   readonly upstreamAddress: UpstreamAddress | undefined;
+  /** The name of the consumer that ctx.apisix.attachConsumer was given. */
+  readonly consumer: string | undefined;
   /** ngx.ctx at the end. */
   readonly ctx: Readonly<Record<string, unknown>>;
   /** The variables of `vars` at the end; one that was cleared is undefined. */

@@ -272,20 +272,23 @@ describe("docs/phases.md", () => {
 
   describe("defaults of the policies", () => {
     const [, ...defaults] = tableBelow(text, "## What happens when a handler fails");
+    const all = definePlugin({
+      name: "all",
+      rewrite() {},
+      access() {},
+      content: () => new Response(),
+      headerFilter() {},
+      bodyFilter() {},
+      log() {},
+    });
     const chain = new Chain([
       {
         instance: {
-          plugin: definePlugin({
-            name: "all",
-            rewrite() {},
-            access() {},
-            content: () => new Response(),
-            headerFilter() {},
-            bodyFilter() {},
-            log() {},
-          }),
+          loaded: all,
+          plugin: all,
           name: "all",
           conf: {},
+          metadata: undefined,
           log: { error() {}, warn() {}, notice() {}, info() {}, debug() {} },
           state: undefined,
         },

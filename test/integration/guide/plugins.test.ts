@@ -86,6 +86,7 @@ describe("docs/plugins.md", () => {
         teardown: true,
         handoff: true,
         idempotent: true,
+        apisix: true,
         rewrite: true,
       },
       ...{ access: true, beforeProxy: true, content: true, headerFilter: true, bodyFilter: true },

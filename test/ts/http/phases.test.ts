@@ -4,7 +4,7 @@ import { describe, test } from "node:test";
 import { Change } from "../../../src/http/changes.ts";
 import { HeadFlag } from "../../../src/http/head.ts";
 import { PhaseNumber } from "../../../src/http/phases.ts";
-import { definePlugin, type Plugin } from "../../../src/sdk/index.ts";
+import { definePlugin, type Log, type Plugin } from "../../../src/sdk/index.ts";
 import { testChain, testPlugin } from "../../../src/testing/index.ts";
 import { caller, head, open, runOnce } from "./support.ts";
 
@@ -50,7 +50,7 @@ describe("beforeProxy", () => {
     );
   });
 
-  test("has the chain's order, after all access handlers, and none where content answers", async () => {
+  test("has the chain's order, after all access handlers and before content", async () => {
     const trail = (name: string, priority: number, rest: Partial<Plugin> = {}): Plugin => ({
       name,
       priority,
@@ -72,8 +72,13 @@ describe("beforeProxy", () => {
     assert.deepEqual(await said(trail("low", 1), trail("high", 2)), [
       ...["high access", "low access", "high beforeProxy", "low beforeProxy"],
     ]);
-    const content = (): Response => new Response("x");
-    assert.deepEqual(await said(trail("answers", 1, { content })), ["answers access"]);
+    const content = ({ log }: { log: Log }): Response => {
+      log.info("content");
+      return new Response("x");
+    };
+    assert.deepEqual(await said(trail("answers", 1, { content })), [
+      ...["answers access", "answers beforeProxy", "answers content"],
+    ]);
   });
 
   test("that answers keeps the upstream from being asked", async () => {
