@@ -21,7 +21,8 @@ import { Instances } from "./instances.js";
 import { isBodyPhase } from "./phases.js";
 import type { BodyRest } from "./response.js";
 import { renewMembers } from "./renewal.js";
-import { bodyRunKey, Run, type RequestState, type RunInput, type Services } from "./run.js";
+import { Run } from "./run.js";
+import { bodyRunKey, type RequestState, type RunInput, type Services } from "./services.js";
 import { Streams } from "./streams.js";
 
 /** `{ name, conf, options }` of configure. */

@@ -13,48 +13,10 @@ import { type Head, HeadFlag } from "./head.js";
 import { FIXED_REQUEST, FIXED_RESPONSE, isBeforeAnswer, isBodyPhase } from "./phases.js";
 import { type Question, settle } from "./questions.js";
 import { RequestImpl } from "./request.js";
-import { type BodyRest, isResponse, ResponseImpl, takeApart } from "./response.js";
+import { isResponse, ResponseImpl, takeApart } from "./response.js";
+import { bodyRunKey, type RequestState, type RunInput, type Services } from "./services.js";
 import { bytesOf, textOf } from "./text.js";
 import { checkBodyAllowed, checkStatus } from "./validate.js";
-
-/** What is kept for a request from one message to the next. */
-export interface RequestState {
-  readonly local: Map<unknown, unknown>;
-  /** By bodyRunKey: the run that has begun to filter the body. */
-  bodyRuns: Map<number, Run>;
-}
-
-/** Of one chain: it may have a filter of the body in two phases. */
-export function bodyRunKey({ token, phase }: Head): number {
-  return token * 16 + phase;
-}
-
-/** What a run needs of the engine. */
-export interface Services {
-  /** @throws {Error} when Lua has no counterpart for the value; the message begins with `path`. */
-  checkCarried(value: unknown, path: string): void;
-  stackOf(error: unknown): string;
-  /** Logs what nobody waits for. */
-  report(title: string, error: unknown): void;
-  /** Keeps the worker's shutdown waiting for it, and logs its failure. */
-  track(work: Promise<unknown>, title: string, chain: Chain): void;
-  /** @returns the id by which Lua resumes the run. */
-  park(run: Run): number;
-  unpark(run: Run): void;
-  /** Asks Lua what needs no request. */
-  ask(words: unknown[]): Promise<unknown[]>;
-  openStream(run: Run, rest: BodyRest): number;
-  /** `created`: Lua must be told that something is kept. */
-  stateOf(requestId: number): { state: RequestState; created: boolean };
-}
-
-export interface RunInput {
-  readonly vars: readonly unknown[] | null;
-  readonly ctx: Readonly<Record<string, unknown>> | null;
-  readonly chunk: Uint8Array | null;
-  /** When Lua gives up, ms since the epoch. */
-  readonly deadline: number;
-}
 
 const EMPTY = new Uint8Array(0);
 /** Lua has the last word on deadlines; a run that it has forgotten is given up this much later. */

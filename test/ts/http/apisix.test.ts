@@ -184,6 +184,16 @@ describe("metadata", () => {
     assert.equal(await told({ rate: 2, tags: {} }), '3 {"rate":2,"tags":[]}');
   });
 
+  test("is what APISIX has when there is no schema for it", async () => {
+    const { engine } = open({
+      name: "free",
+      access: (ctx, { metadata }) => ctx.exit(200, metadata as object),
+    });
+    await engine.configure(1, [["free", null, { metadata: { rate: 7 } }]]);
+    const changes = (await engine.run(head(), null, null, null, caller())) as unknown[];
+    assert.equal(Buffer.from(changes.at(-1) as Uint8Array).toString(), '{"rate":7}');
+  });
+
   test("that is wrong is refused, with its path", async () => {
     await assert.rejects(testPlugin(limits, {}, { metadata: { limits: { rate: "x" } } }), {
       code: "bad_config",
