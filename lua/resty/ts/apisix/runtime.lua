@@ -16,7 +16,7 @@ local next = next
 local type = type
 
 local NAME = "resty-ts"
--- why: the reason when the start has failed.
+-- why: the reason when the start has failed, or when there is none here.
 local _M = { started = false, why = nil }
 
 local alive = {}        -- names of plugins that APISIX has loaded
@@ -41,6 +41,8 @@ function _M.start()
     if not ok and code ~= "already_started" then
         _M.why = err
         core.log.error("resty.ts: plugin_attr.resty-ts: ", err)
+    elseif not ts.stats() then
+        _M.why = "Node does not run in nginx's privileged agent"
     end
 end
 
@@ -67,7 +69,7 @@ local function look(premature)
         end
     end
     left = {}
-    if again then
+    if again and not _M.why then
         reload()
     end
 end
@@ -82,12 +84,17 @@ end
 
 -- APISIX lets go of the plugin: for good, or to load it anew, which is done when this timer runs.
 -- Then what has changed of its TypeScript is reloaded, too.
+-- Returns false when all ends anyway, as the worker exits.
 function _M.leave(name)
+    if ngx.get_phase() == "exit_worker" then
+        return false
+    end
     alive[name] = nil
     left[name] = true
     if not looking then
-        looking = ngx.timer.at(0, look) and true or false -- refused while the worker exits
+        looking = ngx.timer.at(0, look) and true or false
     end
+    return true
 end
 
 

@@ -39,8 +39,7 @@ function _M.new(spec)
     end
 
     function of.destroy()
-        runtime.leave(spec.name)
-        if chain then
+        if runtime.leave(spec.name) and chain then
             chain:close()
             chain = nil
         end
