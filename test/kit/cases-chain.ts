@@ -2,7 +2,7 @@
 import type { Case } from "./case.ts";
 import { asks, fails, keeps, later, mark1, mark2, mark3, refuses, slow } from "./plugins.ts";
 
-const phases = ["rewrite", "access"] as const;
+const phases = ["rewrite", "access", "beforeProxy"] as const;
 const filters = ["headerFilter", "bodyFilter"] as const;
 const upstream: Case["upstream"] = () => ({ body: "from upstream" });
 const inner: Case["locations"] = {

@@ -4,10 +4,16 @@
  */
 import type { Case } from "./case.ts";
 import { chainCases } from "./cases-chain.ts";
+import { lastCases } from "./cases-last.ts";
 import { requestCases } from "./cases-request.ts";
 import { responseCases } from "./cases-response.ts";
 
-export const cases: readonly Case[] = [...requestCases, ...responseCases, ...chainCases];
+export const cases: readonly Case[] = [
+  ...requestCases,
+  ...responseCases,
+  ...chainCases,
+  ...lastCases,
+];
 
 /** By which nginx and the upstream know the case. */
 export function hostOf(index: number): string {

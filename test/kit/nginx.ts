@@ -234,11 +234,13 @@ async function send(front: string, one: Case, host: string): Promise<RawReply> {
 // What came of it -------------------------------------------------------------------------------
 
 const FAILURE =
-  /resty\.ts: ([a-z][a-z0-9_-]*(?:, [a-z][a-z0-9_-]*)*), (rewrite|access|content|header_filter|body_filter|log), request /;
+  /resty\.ts: ([a-z][a-z0-9_-]*(?:, [a-z][a-z0-9_-]*)*), (rewrite|access|before_proxy|content|header_filter|body_filter|delayed_body_filter|log), request /;
 const LINE = /resty\.ts: (\[[a-z][a-z0-9_-]*\] .*?)(?:, context: |, client: |$)/;
 const CAMEL: Readonly<Record<string, string>> = {
+  before_proxy: "beforeProxy",
   header_filter: "headerFilter",
   body_filter: "bodyFilter",
+  delayed_body_filter: "delayedBodyFilter",
 };
 
 function told(log: string): { failures: string[]; lines: string[] } {

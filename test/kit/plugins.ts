@@ -5,6 +5,7 @@ export { default as edits } from "./plugins/edits.ts";
 export { default as fails } from "./plugins/fails.ts";
 export { default as filters } from "./plugins/filters.ts";
 export { default as keeps } from "./plugins/keeps.ts";
+export { default as last } from "./plugins/last.ts";
 export { default as later } from "./plugins/later.ts";
 export { default as looks } from "./plugins/looks.ts";
 export { default as mark1 } from "./plugins/mark-1.ts";

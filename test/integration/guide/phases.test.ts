@@ -7,7 +7,8 @@ import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { Chain } from "../../../src/http/chain.ts";
-import { definePlugin } from "../../../src/sdk/index.ts";
+import { LUA_NAMES, PHASES } from "../../../src/http/phases.ts";
+import { definePlugin, type Phase } from "../../../src/sdk/index.ts";
 import type { Reply } from "../../support/clients.js";
 import { until } from "../../support/deadline.js";
 import { Nginx } from "../../support/nginx.js";
@@ -24,7 +25,7 @@ const phases = names.map(([phase]) => plain(phase));
 const directives = new Map(
   names.map(([phase, nginx]) => [plain(phase), plain(nginx).slice(0, -1)]),
 );
-const luaName = (phase: string): string => (directives.get(phase) ?? "").replace("_by_lua", "");
+const luaName = (phase: string): string => LUA_NAMES[phase as Phase];
 
 // What Lua logs of a phase that failed, and the host of what nobody waits for.
 const FAILED = /\[error\].*resty\.ts: probe(?:,| \w+ failed:) /g;
@@ -52,12 +53,18 @@ function startUpstream(): Promise<Server> {
   });
 }
 
-const inPhase = (phase: string, code = ""): string =>
-  `${directives.get(phase) ?? ""}_block {
+const callsOf = (phases: readonly string[]): string =>
+  phases.map((phase) => `require("resty.ts.http").${luaName(phase)}("probe")`).join("\n");
+
+/** Several phases may be in one of nginx's. */
+const inPhase = (list: string | readonly string[], code = ""): string => {
+  const together = [list].flat();
+  return `${directives.get(together[0]!) ?? ""}_block {
     ngx.ctx.set_by_lua = "lua"
-    require("resty.ts.http").${luaName(phase)}("probe")
+    ${callsOf(together)}
     ${code}
   }`;
+};
 
 /** What Lua code that runs after the plugin sees of the request. */
 const SEEN_BY_LUA = `
@@ -70,9 +77,11 @@ const SEEN_BY_LUA = `
 const COUNT_PIECES = `
   if ngx.arg[1] ~= "" or ngx.arg[2] then ngx.shared.kept:incr("pieces", 1, 0) end`;
 
-const filters = [inPhase("headerFilter", SEEN_BY_LUA), inPhase("bodyFilter"), inPhase("log")].join(
-  "\n",
-);
+const filters = [
+  inPhase("headerFilter", SEEN_BY_LUA),
+  inPhase(["bodyFilter", "delayedBodyFilter"]),
+  inPhase("log"),
+].join("\n");
 
 describe("docs/phases.md", () => {
   let nginx: Nginx;
@@ -87,9 +96,8 @@ describe("docs/phases.md", () => {
         `= /only/${phase}`,
         phase === "content"
           ? inPhase(phase)
-          : phase === "bodyFilter"
-            ? `body_filter_by_lua_block { ${COUNT_PIECES}
-                 require("resty.ts.http").body_filter("probe") } ${pass}`
+          : luaName(phase).endsWith("body_filter")
+            ? `body_filter_by_lua_block { ${COUNT_PIECES} ${callsOf([phase])} } ${pass}`
             : `${inPhase(phase)} ${pass}`,
       ]),
     );
@@ -107,7 +115,7 @@ describe("docs/phases.md", () => {
         http.route("open", { { "probe", on_error = "open" } })`,
       server: `set $probe_var ""; set $resty_ts_route ""; location / { ${pass} }`,
       locations: {
-        "= /probe": `${inPhase("rewrite")} ${inPhase("access")} ${filters} ${pass}`,
+        "= /probe": `${inPhase("rewrite")} ${inPhase(["access", "beforeProxy"])} ${filters} ${pass}`,
         "= /probe/content": `rewrite ^ /probe break; ${inPhase("content")} ${filters}`,
         ...only,
         "/policy/": `if ($uri ~ "^/policy/(.+)$") { set $resty_ts_route $1; }
@@ -115,8 +123,10 @@ describe("docs/phases.md", () => {
         "= /sub": "return 200 sub;",
         "= /wrong": plainContent(
           `local results = {}
-           for _, name in ipairs { "rewrite", "access", "header_filter", "body_filter", "log" } do
+           for _, name in ipairs { ${phases.map((phase) => `"${luaName(phase)}"`).join(", ")} } do
+               if name ~= "content" then
                results[name] = select(2, pcall(require("resty.ts.http")[name], "probe"))
+               end
            end
            ngx.print(require("cjson").encode(results))`,
         ),
@@ -187,7 +197,8 @@ describe("docs/phases.md", () => {
     "replace pieces of the response's body": ({ text }) => assert.match(text, /^(replaced)+$/),
     "set variables, `ctx.var.set`": ({ headers }) => assert.equal(headers["x-lua-var"], "set"),
     "read and set `ctx.ctx`"({ headers }, phase) {
-      if (phase !== "bodyFilter" && phase !== "log") assert.equal(headers["x-lua-ctx"], "ts");
+      const later = ["bodyFilter", "delayedBodyFilter", "log"];
+      if (!later.includes(phase)) assert.equal(headers["x-lua-ctx"], "ts");
     },
   };
 
@@ -195,7 +206,7 @@ describe("docs/phases.md", () => {
 
   test("the table of what is legal has all phases", () => {
     assert.deepEqual(columns.slice(1).map(plain), phases);
-    assert.deepEqual(phases, ["rewrite", "access", "content", "headerFilter", "bodyFilter", "log"]);
+    assert.deepEqual(phases, PHASES);
   });
 
   for (const [row = "", ...cells] of rows) {
@@ -276,9 +287,11 @@ describe("docs/phases.md", () => {
       name: "all",
       rewrite() {},
       access() {},
+      beforeProxy() {},
       content: () => new Response(),
       headerFilter() {},
       bodyFilter() {},
+      delayedBodyFilter() {},
       log() {},
     });
     const chain = new Chain([

@@ -17,6 +17,11 @@ export default definePlugin({
     if (conf.late) await ctx.var.get("request_method");
     throw new Error("no luck in access");
   },
+  beforeProxy(ctx, { conf }) {
+    if (conf.phase !== "beforeProxy") return;
+    ctx.request.headers.set("X-Half", "1");
+    throw new Error("no luck in beforeProxy");
+  },
   headerFilter(ctx, { conf }) {
     if (conf.phase !== "headerFilter") return;
     ctx.response.headers.set("X-Half", "1");
@@ -24,5 +29,8 @@ export default definePlugin({
   },
   bodyFilter(_ctx, { conf }) {
     if (conf.phase === "bodyFilter") throw new Error("no luck in bodyFilter");
+  },
+  delayedBodyFilter(_ctx, { conf }) {
+    if (conf.phase === "delayedBodyFilter") throw new Error("no luck in delayedBodyFilter");
   },
 });

@@ -122,10 +122,12 @@ export default definePlugin({
   needs: { vars: ["remote_port"], ctx: ["set_by_lua"] },
   rewrite: act("rewrite"),
   access: act("access"),
+  beforeProxy: act("beforeProxy"),
   async content(ctx) {
     return ((await content(ctx)) as Response | undefined) ?? new Response("content");
   },
   headerFilter: act("headerFilter"),
   bodyFilter: act("bodyFilter"),
+  delayedBodyFilter: act("delayedBodyFilter"),
   log: act("log"),
 });
