@@ -5,6 +5,7 @@
  * Resources are changed while it runs; whoever changes them waits until every process has taken
  * the change, so that the next request sees it.
  */
+import { until } from "./deadline.js";
 import { type GatewayReply, type GatewayRequest, makeClient, Upstream } from "./gateway.js";
 import { type ApisixServer, startRealApisix, realApisix } from "./apisix-real.js";
 import { startStandIn } from "./apisix-stand-in.js";
@@ -33,7 +34,7 @@ export interface Resources {
 export interface ApisixOptions extends Resources {
   /** config.yaml's list of plugins. */
   plugins: string[];
-  /** config.yaml's `plugin_attr`. "${{PREFIX}}" in a text is the folder of this nginx, with a "/". */
+  /** config.yaml's `plugin_attr`. "${{PREFIX}}" in it is this nginx's folder, with "/". */
   pluginAttr?: Record<string, Json>;
   /** Lua plugins of the test: name to source. */
   lua?: Record<string, string>;
@@ -133,8 +134,25 @@ export class Apisix {
     return this.server.reloadPlugins(plugins);
   }
 
+  /** Has APISIX's caches forget, as they do by themselves after minutes; a real one is not asked. */
+  async forget(): Promise<void> {
+    if (this.server.nginx === undefined) return;
+    const { status } = await this.control("/stand-in/forget", { method: "PUT" });
+    if (status !== 200) throw new Error(`PUT /stand-in/forget: ${String(status)}`);
+  }
+
   errorLog(): string {
     return this.server.errorLog();
+  }
+
+  /** Resolves when the error log has it. */
+  untilLog(pattern: RegExp): Promise<RegExpExecArray> {
+    return until(
+      `the error log matches ${String(pattern)}`,
+      () => pattern.exec(this.errorLog()),
+      10_000,
+      () => this.errorLog().slice(-4000),
+    );
   }
 
   async stop(): Promise<void> {

@@ -32,9 +32,9 @@ local function next_node(ctx)
     return ctx.upstream_nodes[turn % #ctx.upstream_nodes + 1]
 end
 
--- True, or the status that the request ends with.
+-- True, or the status that the request ends with. A plugin may have set an upstream of its own.
 function _M.pick(ctx)
-    local upstream = ctx.matched_upstream
+    local upstream = ctx.upstream_conf or ctx.matched_upstream
     if not upstream then
         log.error("failed to set upstream: missing upstream configuration in Route or Service")
         return nil, 503

@@ -2,7 +2,8 @@
 local cjson = require "cjson.safe"
 local tab = require "apisix.core.table"
 
-local _M = { version = 0.1, null = cjson.null, array_mt = cjson.array_mt }
+-- APISIX's cjson has array_mt; where this one has none, no table has this either.
+local _M = { version = 0.1, null = cjson.null, array_mt = cjson.array_mt or {} }
 
 local function without_nulls(value)
     for key, item in pairs(value) do

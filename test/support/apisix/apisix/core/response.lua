@@ -77,6 +77,21 @@ function _M.add_header(...)
     set_fields(add_response_header, ...)
 end
 
+-- "apisix", "upstream" or "nginx": who the answer is from.
+function _M.set_response_source(ctx, source)
+    if ctx then
+        ctx._resp_source = source
+    end
+end
+
+function _M.get_response_source(ctx)
+    if not ctx or ctx._resp_source or not ctx._apisix_proxied then
+        return ctx and ctx._resp_source or "apisix"
+    end
+    local last = (ngx.var.upstream_header_time or "-"):match("[^%s,]+$")
+    return last == "-" and "nginx" or "upstream"
+end
+
 function _M.get_upstream_status(ctx)
     return tonumber((ctx.var.upstream_status or ""):sub(-3))
 end
