@@ -1,4 +1,5 @@
 /** What APISIX must know of a plugin without starting Node, read from its definition. */
+import type { ApisixOptions } from "../../sdk/apisix.js";
 import type { ConfigSchema, Plugin } from "../../sdk/plugin.js";
 import type { StandardSchemaV1 } from "../../sdk/standard-schema.js";
 import type { LuaPlugin, LuaRoute } from "./lua-file.js";
@@ -17,6 +18,9 @@ const PHASES: readonly (readonly [handler: string, phase: string])[] = [
   ["log", "log"],
 ];
 
+/** What runs once in a worker. */
+const WORKER_PARTS = ["init", "destroy", "api", "controlApi"] as const;
+
 /** Of a plugin without a schema. */
 const NO_CONFIGURATION: JsonObject = { type: "object", additionalProperties: false };
 
@@ -25,22 +29,11 @@ interface JsonSchemaMaker {
   readonly jsonSchema?: { input(options: { target: string }): object };
 }
 
-type Schema = ConfigSchema;
-
-/** definePlugin's `apisix`. */
-interface ApisixFields {
-  readonly consumerSchema?: Schema;
-  readonly metadataSchema?: Schema;
-  readonly encryptFields?: readonly string[];
-  readonly type?: string;
-  readonly runPolicy?: string;
-  readonly init?: unknown;
-  readonly destroy?: unknown;
-  readonly api?: readonly LuaRoute[];
-  readonly controlApi?: readonly LuaRoute[];
-}
-
-function jsonSchemaOf(schema: Schema, where: string, problems: string[]): JsonObject | undefined {
+function jsonSchemaOf(
+  schema: ConfigSchema,
+  where: string,
+  problems: string[],
+): JsonObject | undefined {
   const { "~standard": standard } = schema as Partial<StandardSchemaV1>;
   if (standard === undefined) return apisixSchema(schema, where, problems);
   const maker = (standard as JsonSchemaMaker).jsonSchema;
@@ -96,18 +89,18 @@ export function describePlugin(
   prefix: string,
 ): LuaPlugin | { readonly problems: readonly string[] } {
   const problems: string[] = [];
-  const { apisix = {} } = plugin as { apisix?: ApisixFields };
+  const apisix = (plugin.apisix ?? {}) as ApisixOptions;
   const name = prefix + plugin.name;
   const hasMetadata = apisix.metadataSchema !== undefined;
   const wrongName = nameProblem(name, hasMetadata);
   if (wrongName !== undefined) problems.push(wrongName);
 
-  const optional = (given: Schema | undefined, where: string): JsonObject | undefined =>
+  const optional = (given: ConfigSchema | undefined, where: string): JsonObject | undefined =>
     given === undefined ? undefined : jsonSchemaOf(given, where, problems);
   const schema =
     plugin.schema === undefined
       ? structuredClone(NO_CONFIGURATION)
-      : jsonSchemaOf(plugin.schema as Schema, "schema", problems);
+      : jsonSchemaOf(plugin.schema as ConfigSchema, "schema", problems);
   const consumerSchema = optional(apisix.consumerSchema, "apisix.consumerSchema");
   const metadataSchema = optional(apisix.metadataSchema, "apisix.metadataSchema");
   const all = [schema, consumerSchema, metadataSchema].filter((each) => each !== undefined);
@@ -131,8 +124,6 @@ export function describePlugin(
     runPolicy: apisix.runPolicy,
     api: routesOf(apisix.api),
     controlApi: routesOf(apisix.controlApi),
-    worker: [apisix.init, apisix.destroy, apisix.api, apisix.controlApi].some(
-      (each) => each !== undefined,
-    ),
+    worker: WORKER_PARTS.some((part) => apisix[part] !== undefined),
   };
 }

@@ -6,6 +6,7 @@
  */
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import { takesText } from "../../http/runner.js";
 import type { PluginFolder, LoadedPlugin } from "../plugin-files.js";
 import { describePlugin } from "./describe.js";
 import { isGenerated, luaFile } from "./lua-file.js";
@@ -77,6 +78,10 @@ function generateOne(
   }
 }
 
+const RUNNERS =
+  "it is written for APISIX's JavaScript runner, so it has no file: list it in ts-plugin-pre-req or " +
+  "ts-plugin-post-req";
+
 /** @param names of the plugins, or none for all that are in the folder. */
 export async function generate(
   folder: PluginFolder,
@@ -90,6 +95,11 @@ export async function generate(
   };
   const wanted = names.length > 0 ? [...new Set(names)] : folder.names();
   for (const loaded of await folder.load(wanted)) {
+    if ("plugin" in loaded && takesText(loaded.plugin)) {
+      const told = names.length > 0 ? report.problems : report.warnings;
+      told.push(`${loaded.file}: ${RUNNERS}`);
+      continue;
+    }
     const result = generateOne(loaded, options);
     if (!("changed" in result)) {
       report.problems.push(...result.map((problem) => `${loaded.file}: ${problem}`));

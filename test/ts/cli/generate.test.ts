@@ -68,6 +68,28 @@ describe("resty-ts apisix generate", () => {
     assert.ok(Object.values(properties).some((each) => each.default !== undefined));
   });
 
+  test("has what a plugin says to APISIX alone, also without a handler", async (t) => {
+    const rest = `apisix: { controlApi: [{ methods: ["GET"], uris: ["/v1/plugin/x"], handler: () =>
+      new Response() }], encryptFields: ["key"], consumerSchema: { properties: { key: {} } } }`;
+    const plugins = folderOf(t, {
+      "x.ts": pluginText("x", rest),
+      "wrong.ts": pluginText("wrong", 'log() {}, apisix: { type: "author" }'),
+    });
+    const out = folderOf(t);
+    const { code, stderr } = await generate(plugins, out);
+    assert.equal(code, 1);
+    assert.match(stderr, /^error: wrong\.ts: .*apisix\.type is "auth"\n$/);
+    const { schema, consumer_schema, ...told } = loadInLua(luaFileOf(out, "x"))[0]!;
+    assert.deepEqual(told, {
+      ...{ name: "x", plugin: "x", version: "0.0.0", priority: 0, phases: {}, worker: true },
+      control_api: [{ methods: ["GET"], uris: ["/v1/plugin/x"] }],
+    });
+    assert.deepEqual(JSON.parse(schema), { type: "object", additionalProperties: false });
+    assert.deepEqual(JSON.parse(consumer_schema as string), {
+      ...{ properties: { key: {} }, encrypt_fields: ["key"] },
+    });
+  });
+
   test("--prefix stands before the name in APISIX, and not before TypeScript's", async (t) => {
     const out = folderOf(t);
     const { code, stderr } = await generate(EXAMPLES, out, "--prefix", "ts-", "jwt-auth", "cors");
@@ -173,6 +195,22 @@ describe("resty-ts apisix generate", () => {
     const { code, stderr } = await generate(plugins, out);
     assert.equal(code, 0, stderr);
     assert.equal(filesIn(out).length, files.length + 1);
+  });
+
+  test("one for the JavaScript runner has no file: the hooks take it", async (t) => {
+    const say = "module.exports = class { filter() {} };\n";
+    const plugins = folderOf(t, { "good.ts": pluginText("good"), "say.cjs": say });
+    const out = folderOf(t);
+    const all = await generate(plugins, out);
+    assert.equal(all.code, 0);
+    assert.match(
+      all.stderr,
+      /^warning: say\.cjs: .*JavaScript runner.*list it in ts-plugin-pre-req/,
+    );
+    assert.deepEqual(filesIn(out), ["good.lua"]);
+    const named = await generate(plugins, out, "say");
+    assert.equal(named.code, 1);
+    assert.match(named.stderr, /^error: say\.cjs: .*JavaScript runner/);
   });
 
   test("one that ends the process while it is loaded is told, and is no success", async (t) => {
