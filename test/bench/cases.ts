@@ -19,14 +19,32 @@ export function servedAs(target: Target): ServedTarget {
   return isProcess(target) ? "ts" : target;
 }
 
-export const CASES = ["echo", "header", "jwt", "fields", "cpu"] as const;
+export const CASES = ["echo", "header", "jwt", "fields", "apisix", "apisix-filter", "cpu"] as const;
 export type Case = (typeof CASES)[number];
 
 /** A case in which every target answers the same request in its own way. */
 export type LoadCase = Exclude<Case, "cpu">;
 
-/** Cases in which the target `ts` is a plugin, which is to cost one crossing a phase. */
-export const PLUGIN_CASES: readonly LoadCase[] = ["jwt", "fields"];
+/** Cases in which the target `ts` is a plugin, and what it is to cost: one crossing a phase. */
+export const PLUGIN_CASES: ReadonlyMap<LoadCase, number> = new Map([
+  ["jwt", 1],
+  ["fields", 1],
+  ["apisix", 1],
+  ["apisix-filter", 2],
+]);
+
+/** Cases that are served by APISIX, in an nginx of its own. */
+const APISIX_CASES: readonly Case[] = ["apisix", "apisix-filter"];
+const APISIX_TARGETS: readonly Target[] = ["lua", "ts"];
+
+export function isApisix(name: Case): boolean {
+  return APISIX_CASES.includes(name);
+}
+
+/** Those of the targets that serve the case. */
+export function targetsOf(name: Case, targets: readonly Target[]): readonly Target[] {
+  return isApisix(name) ? targets.filter((target) => APISIX_TARGETS.includes(target)) : targets;
+}
 
 type Headers = Readonly<Record<string, string>>;
 
@@ -79,6 +97,13 @@ function bearer(token: string): Headers {
   return { authorization: `Bearer ${token}` };
 }
 
+/** A plugin has set a request field, which the upstream echoes, and a response field. */
+const SEEN = { "x-seen": "1", "x-resp": "1" };
+
+function apisixCase(): CaseDefinition {
+  return { query: "", measured: ok(REQUEST_HEADERS, "ok", SEEN), others: [] };
+}
+
 const DEFINITIONS: Readonly<Record<LoadCase, CaseDefinition>> = {
   echo: { query: "?q=hello", measured: ok({}, "hello"), others: [] },
   header: { query: "", measured: ok(REQUEST_HEADERS, "ok", { "x-reply": USER }), others: [] },
@@ -103,6 +128,8 @@ const DEFINITIONS: Readonly<Record<LoadCase, CaseDefinition>> = {
     }),
     others: [],
   },
+  apisix: apisixCase(),
+  "apisix-filter": apisixCase(),
 };
 
 export function pathOf(name: LoadCase, target: Target): string {

@@ -1,11 +1,13 @@
 // The load cases: every target answers the same requests, in interleaved runs.
 import {
   checkAnswer,
+  isApisix,
   isProcess,
   type LoadCase,
   pathOf,
   requestHeadersOf,
   type Target,
+  targetsOf,
 } from "./cases.ts";
 import { cpuPerRequest, readCpuTimes, readRssMib } from "./cpu-meter.ts";
 import { crossingsPerRequest } from "./crossings.ts";
@@ -50,9 +52,12 @@ export interface Subjects {
   readonly serverPid: number;
   /** Of the targets that have an nginx of their own. */
   readonly apart: ReadonlyMap<Target, { readonly site: Site; readonly hostPid: number }>;
+  /** Of the cases that APISIX serves. */
+  readonly apisix: Site | undefined;
 }
 
-export function siteOf({ site, apart }: Subjects, target: Target): Site {
+function siteOf({ site, apart, apisix }: Subjects, name: LoadCase, target: Target): Site {
+  if (isApisix(name) && apisix !== undefined) return apisix;
   return apart.get(target)?.site ?? site;
 }
 
@@ -70,7 +75,7 @@ async function measure(
   target: Target,
   seconds: number,
 ): Promise<Run> {
-  const site = siteOf(subjects, target);
+  const site = siteOf(subjects, name, target);
   // The process beside the worker: a server's, or the host's.
   const serverPid = subjects.apart.get(target)?.hostPid ?? subjects.serverPid;
   const url = site.url + pathOf(name, target);
@@ -128,15 +133,17 @@ async function measureGroup(
   options: Options,
   seconds: number,
 ): Promise<Row[]> {
-  const runs = new Map<Target, Run[]>(options.targets.map((target) => [target, []]));
+  const targets = targetsOf(group.name, options.targets);
+  const runs = new Map<Target, Run[]>(targets.map((target) => [target, []]));
   for (let repeat = 0; repeat < options.repeats; repeat += 1) {
     for (const [target, ofTarget] of runs) {
       ofTarget.push(await measure(subjects, group, target, seconds));
     }
   }
   const crossings = new Map<Target, number>();
-  for (const target of options.targets.filter(hasCrossings)) {
-    crossings.set(target, await crossingsOf(siteOf(subjects, target), group));
+  for (const target of targets.filter(hasCrossings)) {
+    const site = siteOf(subjects, group.name, target);
+    crossings.set(target, await crossingsOf(site, group));
   }
   const lua = runs.get("lua") ?? [];
   return [...runs].map(([target, ofTarget]) => {
@@ -166,8 +173,8 @@ export async function measureLoad(
   for (const name of loadCasesOf(options)) {
     progress(`${name}: warming up`);
     const all = connectionsOf(name, options);
-    for (const target of options.targets) {
-      await checkAnswer(siteOf(subjects, target), name, target);
+    for (const target of targetsOf(name, options.targets)) {
+      await checkAnswer(siteOf(subjects, name, target), name, target);
       const group: Group = { name, connections: Math.max(...all), placement: "free" };
       await measure(subjects, group, target, plan.warmUpSeconds);
     }
@@ -190,6 +197,9 @@ export async function measureLoadApart(
   const rows: Row[] = [];
   const all = [
     { workerPid: subjects.site.workerPid, serverPid: subjects.serverPid },
+    ...(subjects.apisix === undefined
+      ? []
+      : [{ workerPid: subjects.apisix.workerPid, serverPid: subjects.serverPid }]),
     ...[...subjects.apart.values()].map(({ site, hostPid }) => ({
       workerPid: site.workerPid,
       serverPid: hostPid,

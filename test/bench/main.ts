@@ -4,8 +4,10 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+import { startApisix } from "./apisix.ts";
 import {
   checkAnswer,
+  isApisix,
   isProcess,
   type ProcessTarget,
   type ServedTarget,
@@ -127,7 +129,8 @@ async function measureAll(options: Options, setting: Setting): Promise<void> {
   if (cpuRows.length > 0) say(`${report.cpuText(cpuRows)}\n`);
   const goals = report.goalsText(rows, cpuRows);
   if (goals !== "") say(`${goals}\n`);
-  if (options.quick) return;
+  // What follows is about echo.
+  if (options.quick || !options.cases.includes("echo")) return;
   await noteSyscalls(options, setting);
   await noteMemory(options, setting);
   if (!options.targets.includes("ts")) return;
@@ -196,7 +199,10 @@ async function runBench(options: Options, ends: Ends): Promise<void> {
       await checkAnswer(site, "echo", "ts");
       say(`bridge: ${await describeBridge(site)}\n`);
     }
-    const setting: Setting = { site, serverPid: server.pid, apart, dir, serverSocket, ends };
+    const apisix = options.cases.some(isApisix) ? await startApisix() : undefined;
+    if (apisix !== undefined) ends.add(() => apisix.stop());
+    const subjects: Subjects = { site, serverPid: server.pid, apart, apisix };
+    const setting: Setting = { ...subjects, dir, serverSocket, ends };
     await (options.mode === "strace" ? noteSyscalls : measureAll)(options, setting);
   } catch (error) {
     process.stderr.write(`nginx's error log:\n${site.errorLog().slice(-4000)}\n`);

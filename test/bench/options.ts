@@ -1,12 +1,13 @@
 // The command line of the benchmark.
 import { parseArgs } from "node:util";
 
-import { CASES, type Case, isProcess, TARGETS, type Target } from "./cases.ts";
+import { CASES, type Case, isApisix, isProcess, TARGETS, type Target } from "./cases.ts";
 
 export const USAGE = `usage: npm run bench -- [options]
   --quick                 a short run, done within 50 s
   --json FILE             also write the figures to FILE
-  --cases LIST            of ${CASES.join(",")} (default: all)
+  --cases LIST            of ${CASES.join(",")}
+                          (default: all, quick: not those of APISIX)
   --targets LIST          of ${TARGETS.join(",")} (default: all, quick: not the
                           processes; lua is always measured)
   --connections LIST      default 1,16,64
@@ -62,6 +63,11 @@ function targetsOf(given: string | undefined, quick: boolean): Target[] {
   return targets.includes("lua") ? targets : ["lua", ...targets];
 }
 
+function casesOf(given: string | undefined, quick: boolean): Case[] {
+  const cases = listOf("cases", given, CASES);
+  return quick && given === undefined ? cases.filter((name) => !isApisix(name)) : cases;
+}
+
 function parse(argv: readonly string[]): ReturnType<typeof parseValues> {
   try {
     return parseValues(argv);
@@ -95,7 +101,7 @@ export function parseOptions(argv: readonly string[]): Options {
     mode,
     quick: values.quick,
     jsonFile: values.json,
-    cases: listOf("cases", values.cases, CASES),
+    cases: casesOf(values.cases, values.quick),
     targets: targetsOf(values.targets, values.quick),
     connections: values.connections.split(",").map((text) => positiveInteger("connections", text)),
     repeats: positiveInteger("repeats", values.repeats ?? (values.quick ? "3" : "5")),

@@ -1,5 +1,5 @@
 // How long each run takes. A quick benchmark shares out a fixed time; a full one has fixed lengths.
-import { type LoadCase, PLUGIN_CASES } from "./cases.ts";
+import { type LoadCase, PLUGIN_CASES, targetsOf } from "./cases.ts";
 import type { Options } from "./options.ts";
 
 export interface Plan {
@@ -22,7 +22,7 @@ export function loadCasesOf(options: Options): LoadCase[] {
 
 /** A quick run has time for the plugin cases at the highest number of connections only. */
 export function connectionsOf(name: LoadCase, { quick, connections }: Options): readonly number[] {
-  if (!quick || !PLUGIN_CASES.includes(name)) return connections;
+  if (!quick || !PLUGIN_CASES.has(name)) return connections;
   return [Math.max(...connections)];
 }
 
@@ -32,9 +32,13 @@ export function planOf(options: Options): Plan {
     return { warmUpSeconds: 1, loadSeconds: seconds, cpuSeconds: Math.max(seconds, 3) };
   }
   const cases = loadCasesOf(options);
-  const pairs = cases.length * options.targets.length;
-  const groups = cases.reduce((sum, name) => sum + connectionsOf(name, options).length, 0);
-  const loadRuns = groups * options.targets.length * options.repeats;
+  const sum = (of: (name: LoadCase) => number): number =>
+    cases.reduce((total, name) => total + of(name), 0);
+  const pairs = sum((name) => targetsOf(name, options.targets).length);
+  const groups = sum(
+    (name) => connectionsOf(name, options).length * targetsOf(name, options.targets).length,
+  );
+  const loadRuns = groups * options.repeats;
   const cpuRuns = options.cases.includes("cpu") ? options.targets.length : 0;
   const share =
     (QUICK_BUDGET_SECONDS -
