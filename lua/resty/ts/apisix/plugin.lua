@@ -4,6 +4,7 @@
 -- Runs on the Lua side; check_schema also where there is no Node: in the control plane, the
 -- privileged agent and APISIX's command line. Invariant: the runtime is started by init alone.
 
+local contexts = require "resty.ts.apisix.contexts"
 local core = require "apisix.core"
 local phases = require "resty.ts.apisix.phases"
 local values = require "resty.ts.values"
@@ -45,13 +46,18 @@ local function new_runner(spec)
     local runner = {
         name = spec.name,
         strict = false,
-        index = require("resty.ts.apisix.contexts").new_index(),
+        index = contexts.new_index(),
         policies = policies,
         title = function()
             return spec.name
         end,
         members = function(own, metadata)
-            local options = metadata ~= null and { metadata = metadata } or null
+            local options = null
+            if metadata ~= null then
+                metadata = contexts.own(metadata)
+                metadata.id = nil -- its key in APISIX: the plugin's name
+                options = { metadata = metadata }
+            end
             return { values.array { spec.plugin, own, options } }
         end,
     }
@@ -119,6 +125,11 @@ function _M.new(spec)
         consumer_schema = decoded(spec, "consumer_schema"),
         metadata_schema = decoded(spec, "metadata_schema"),
     }
+    local of_metadata = object.metadata_schema
+    if of_metadata and of_metadata.properties then
+        -- APISIX checks the item as a whole.
+        of_metadata.properties.id = of_metadata.properties.id or {}
+    end
     object.check_schema = check_schema(object)
     add_phases(object, spec)
     add_routes(object, spec)
