@@ -68,6 +68,8 @@ export async function typescript(options: TypescriptOptions): Promise<ApisixOpti
   const files = Object.fromEntries(
     Object.entries(own).map(([name, text]) => [name, IMPORT + text]),
   );
+  // null: the runtime has no settings at all.
+  const settings = options.pluginAttr?.["resty-ts"];
   const lua =
     examples === undefined
       ? await generateOwn(files, prefix)
@@ -87,12 +89,14 @@ export async function typescript(options: TypescriptOptions): Promise<ApisixOpti
     },
     pluginAttr: {
       ...options.pluginAttr,
-      "resty-ts": {
-        plugins: examples === undefined ? "${{PREFIX}}plugins" : EXAMPLE_PLUGINS,
-        // A busy machine must not let a filter's response pass: that is not what is tested.
-        sync_timeout_ms: 10_000,
-        ...(options.pluginAttr?.["resty-ts"] as object | undefined),
-      },
+      ...(settings !== null && {
+        "resty-ts": {
+          plugins: examples === undefined ? "${{PREFIX}}plugins" : EXAMPLE_PLUGINS,
+          // A busy machine must not let a filter's response pass: that is not what is tested.
+          sync_timeout_ms: 10_000,
+          ...(settings as object | undefined),
+        },
+      }),
     },
   };
 }

@@ -52,7 +52,15 @@ function configOf(
       control: { ip: "127.0.0.1", port: places.controlPort },
       extra_lua_path: paths.map((path) => `${path}/?.lua;`).join(""),
     },
-    nginx_config: { worker_processes: options.workers ?? 1, user: "root" },
+    nginx_config: {
+      worker_processes: options.workers ?? 1,
+      user: "root",
+      http: {
+        custom_lua_shared_dict: Object.fromEntries(
+          (options.dicts ?? []).map((name) => [name, "1m"]),
+        ),
+      },
+    },
     deployment: { role: "data_plane", role_data_plane: { config_provider: "yaml" } },
     plugins,
     plugin_attr: options.pluginAttr ?? {},

@@ -75,8 +75,9 @@ function locationsOf(plugins: string[]): Record<string, string> {
   };
 }
 
-function httpOf(controlPort: number): string {
+function httpOf(controlPort: number, dicts: string[]): string {
   return `
+    ${dicts.map((name) => `lua_shared_dict ${name} 1m;`).join("\n")}
     lua_shared_dict stand_in 1m;
     lua_socket_log_errors off;
     proxy_cache_path temp/cache keys_zone=disk_cache_one:1m inactive=1d use_temp_path=off;
@@ -114,7 +115,7 @@ function nginxOptions(options: ApisixOptions, file: unknown, controlPort: number
     allowLog: options.allowLog ?? [],
     init: `package.path = package.path .. ";${STAND_IN}/?.lua"`,
     initWorker: `require("stand_in.phases").init_worker()`,
-    http: httpOf(controlPort),
+    http: httpOf(controlPort, options.dicts ?? []),
     locations: locationsOf(options.plugins),
     files: {
       "conf/config.json": configOf(options, options.plugins),

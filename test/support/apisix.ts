@@ -40,6 +40,8 @@ export interface ApisixOptions extends Resources {
   lua?: Record<string, string>;
   /** Files below the prefix, before the start. */
   files?: Record<string, string>;
+  /** Names of lua_shared_dict. */
+  dicts?: string[];
   workers?: number;
   /** How resources follow changes: "yaml" (the default) makes all anew, "etcd" the changed ones. */
   provider?: "yaml" | "etcd";

@@ -5,8 +5,9 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Apisix } from "../../support/apisix.js";
-import { hookConf, hookRoute as route, rewrites, withHooks } from "../../support/apisix-hooks.js";
-import type { Seen } from "../../support/gateway.js";
+import { hookConf, hookRoute, rewrites, withHooks } from "../../support/apisix-hooks.js";
+import { until } from "../../support/deadline.js";
+import { type Seen, Upstream } from "../../support/gateway.js";
 
 for (const hook of ["pre-req", "post-req"] as const) {
   describe(`ts-plugin-${hook}, the request`, () => {
@@ -19,7 +20,7 @@ for (const hook of ["pre-req", "post-req"] as const) {
     ): Promise<void> =>
       withHooks(
         { edit: rewrites("edit", code) },
-        { routes: [route("/*", hook, [["edit", {}]])] },
+        { routes: [hookRoute("/*", hook, [["edit", {}]])] },
         async (a) => {
           const reply = await a.ask(path, request);
           assert.equal(reply.status, 200, reply.text);
@@ -88,7 +89,7 @@ for (const hook of ["pre-req", "post-req"] as const) {
              return ctx.exit(403, { no: conf.word });`,
           ),
         },
-        { routes: [route("/a", hook, [["stop", { word: "entry" }]])] },
+        { routes: [hookRoute("/a", hook, [["stop", { word: "entry" }]])] },
         async (a) => {
           const { status, headers, text } = await a.ask("/a");
           assert.equal(status, 403);
@@ -101,7 +102,7 @@ for (const hook of ["pre-req", "post-req"] as const) {
     it("fields that are set before the upstream are in its answer, too", () =>
       withHooks(
         { mark: rewrites("mark", `ctx.response.headers.set("x-mark", conf.word);`) },
-        { routes: [route("/a", hook, [["mark", { word: "here" }]])] },
+        { routes: [hookRoute("/a", hook, [["mark", { word: "here" }]])] },
         async (a) => assert.equal((await a.ask("/a")).headers["x-mark"], "here"),
       ));
 
@@ -119,7 +120,7 @@ for (const hook of ["pre-req", "post-req"] as const) {
         ),
         {
           routes: [
-            route("/a", hook, [
+            hookRoute("/a", hook, [
               ["one", {}],
               ["two", {}],
             ]),
@@ -139,7 +140,7 @@ for (const hook of ["pre-req", "post-req"] as const) {
         },
         {
           routes: [
-            route("/a", hook, [
+            hookRoute("/a", hook, [
               ["stop", {}],
               ["after", {}],
             ]),
@@ -160,16 +161,20 @@ for (const hook of ["pre-req", "post-req"] as const) {
       sources: Record<string, string> = {},
     ): void => {
       it(`${title}: 503, and the error log says so`, () =>
-        withHooks(sources, { routes: [route("/a", hook, [conf])], allowLog: [log] }, async (a) => {
-          assert.equal((await a.ask("/a")).status, 503);
-          await a.untilLog(log);
-          assert.deepEqual(a.upstream.seen, []);
-        }));
+        withHooks(
+          sources,
+          { routes: [hookRoute("/a", hook, [conf])], allowLog: [log] },
+          async (a) => {
+            assert.equal((await a.ask("/a")).status, 503);
+            await a.untilLog(log);
+            assert.deepEqual(a.upstream.seen, []);
+          },
+        ));
       it(`${title}, allow_degradation: the request goes on, and the error log says so`, () =>
         withHooks(
           sources,
           {
-            routes: [route("/a", hook, [conf], { allow_degradation: true })],
+            routes: [hookRoute("/a", hook, [conf], { allow_degradation: true })],
             allowLog: [log],
           },
           async (a) => {
@@ -223,7 +228,7 @@ describe("ts-plugin-post-resp", () => {
   it("the response's status, header fields and body are changed", () =>
     withHooks(
       { edit: edits },
-      { routes: [route("/a", "post-resp", [["edit", { status: 299, word: "pea" }]])] },
+      { routes: [hookRoute("/a", "post-resp", [["edit", { status: 299, word: "pea" }]])] },
       async (a) => {
         answer(a);
         const { status, headers, cookies, text } = await a.ask("/a");
@@ -265,6 +270,76 @@ describe("ts-plugin-post-resp", () => {
         assert.equal(a.upstream.seen.length, 1);
       },
     ));
+
+  const failing = (title: string, sources: Record<string, string>, log: RegExp): void => {
+    const name = Object.keys(sources)[0] ?? "nobody";
+    it(`${title}: 503 in place of the response, and the error log says so`, () =>
+      withHooks(
+        sources,
+        { routes: [hookRoute("/a", "post-resp", [[name, {}]])], allowLog: [log] },
+        async (a) => {
+          answer(a);
+          const { status, text } = await a.ask("/a");
+          assert.equal(status, 503);
+          assert.doesNotMatch(text, /secret/);
+          await a.untilLog(log);
+        },
+      ));
+    it(`${title}, allow_degradation: the response as it came, and the error log says so`, () =>
+      withHooks(
+        sources,
+        {
+          routes: [hookRoute("/a", "post-resp", [[name, {}]], { allow_degradation: true })],
+          allowLog: [log],
+        },
+        async (a) => {
+          answer(a);
+          const { status, text, cookies } = await a.ask("/a");
+          assert.deepEqual([status, text, cookies], [200, "a secret 1", ["a=1"]]);
+          await a.untilLog(log);
+        },
+      ));
+  };
+
+  failing("a name that no plugin has", {}, /nobody/);
+  failing(
+    "a plugin that throws",
+    {
+      throws: `export default definePlugin({
+        name: "throws", headerFilter() { throw new Error("out of luck"); } });`,
+    },
+    /throws.*out of luck/s,
+  );
+
+  it("beside proxy-mirror, which gets a copy of the request", () =>
+    withHooks({ edit: edits }, { plugins: ["proxy-mirror"] }, async (a) => {
+      answer(a);
+      const mirrored: string[] = [];
+      const mirror = await Upstream.start("mirror");
+      mirror.on("/a", (request, response, body) => {
+        mirrored.push(`${String(request.method)} ${String(request.url)} ${body.toString()}`);
+        response.end("nobody sees this");
+      });
+      await a.change({
+        routes: [
+          {
+            uri: "/a",
+            plugins: {
+              "proxy-mirror": { host: mirror.url },
+              ...hookConf("post-resp", [["edit", { word: "pea" }]]),
+            },
+          },
+        ],
+      });
+      try {
+        const { headers, text } = await a.ask("/a?x=1", { method: "POST", body: "hello" });
+        assert.deepEqual([headers["x-word"], text], ["pea", "a pea 1"]);
+        await until("the mirror's copy", () => mirrored.length > 0);
+        assert.deepEqual(mirrored, ["POST /a?x=1 hello"]);
+      } finally {
+        await mirror.stop();
+      }
+    }));
 
   it("an answer of another plugin passes untouched: there was no upstream", () =>
     withHooks(
