@@ -3,7 +3,7 @@ import type { Case } from "./case.ts";
 import { asks, fails, keeps, later, mark1, mark2, mark3, refuses, slow } from "./plugins.ts";
 
 const phases = ["rewrite", "access", "beforeProxy"] as const;
-const filters = ["headerFilter", "bodyFilter"] as const;
+const filters = ["headerFilter", "bodyFilter", "delayedBodyFilter"] as const;
 const upstream: Case["upstream"] = () => ({ body: "from upstream" });
 const inner: Case["locations"] = {
   "/inner": ({ method, uri, body }) => ({

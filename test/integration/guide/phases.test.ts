@@ -326,7 +326,7 @@ describe("docs/phases.md", () => {
 
     test("in the filters anything but open cuts the connection", async () => {
       for (const policy of ["closed", "418"]) {
-        for (const phase of ["headerFilter", "bodyFilter"]) {
+        for (const phase of ["headerFilter", "bodyFilter", "delayedBodyFilter"]) {
           await assert.rejects(ask(`/policy/${policy}`, phase, "throw"), `${policy}, ${phase}`);
         }
       }

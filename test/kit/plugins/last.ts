@@ -17,7 +17,7 @@ export default definePlugin({
     return undefined;
   },
   delayedBodyFilter(ctx) {
-    const kept = String(ctx.ctx["last"]);
+    const kept = `${String(ctx.ctx["last"])} ${ctx.response.headers.get("x-up") ?? ""}`;
     return `${Buffer.from(ctx.chunk).toString("latin1").toLowerCase()}${ctx.last ? ` ${kept}` : ""}`;
   },
 });

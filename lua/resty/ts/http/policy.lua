@@ -36,7 +36,7 @@ end
 -- Ends the request so that the client sees that it has failed: the connection closes.
 -- In body_filter_by_lua* nothing but an error does that.
 function _M.cut(phase)
-    if phase.name == "body_filter" then
+    if phase.bodies then
         error("resty.ts: the connection is cut, see above", 0)
     end
     return ngx.exit(ngx.ERROR)

@@ -35,7 +35,7 @@ local INTERNAL = 4
 local CONTINUES = 8
 local REWRITTEN = 16
 local OF_THE_CONNECTION = { connection = true, ["transfer-encoding"] = true }
-local RESPONSE_PHASES = { [4] = true, [5] = true, [6] = true }
+local RESPONSE_PHASES = { [4] = true, [5] = true, [6] = true, [8] = true }
 
 local null = values.null
 local array_mt = values.array_mt
