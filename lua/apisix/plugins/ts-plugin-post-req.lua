@@ -2,6 +2,7 @@
 -- as ext-plugin-post-req runs its plugins (docs/apisix/migrate-ext-plugin.md).
 return require("resty.ts.apisix").hook {
     name = "ts-plugin-post-req",
+    hook = "post-req",
     priority = -3000,
     phases = { "access" },
 }

@@ -3,6 +3,7 @@
 
 local plugin = require("resty.ts.apisix").hook {
     name = "ts-plugin-post-resp",
+    hook = "post-resp",
     priority = -4000,
     phases = { "header_filter", "body_filter", "log" },
     -- Answers of APISIX's own plugins pass: there was no upstream.

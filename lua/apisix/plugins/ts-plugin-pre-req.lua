@@ -2,6 +2,7 @@
 -- ext-plugin-pre-req runs its plugins (docs/apisix/migrate-ext-plugin.md).
 return require("resty.ts.apisix").hook {
     name = "ts-plugin-pre-req",
+    hook = "pre-req",
     priority = 12000,
     phases = { "rewrite" },
 }

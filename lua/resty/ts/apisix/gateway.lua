@@ -12,12 +12,13 @@ local values = require "resty.ts.values"
 local has_body = nginx.has_body
 local null = values.null
 local ngx = ngx
+local unescape = ngx.unescape_uri
 local error = error
 local type = type
 local ipairs = ipairs
 local tonumber = tonumber
 local tostring = tostring
-local find = string.find
+local find, gsub = string.find, string.gsub
 local lower = string.lower
 
 -- What an answer of the plugin's own takes from the response it comes in place of.
@@ -116,9 +117,11 @@ function _M.set_request_header(state, name, value)
 end
 
 
+-- path: raw, as the upstream gets it. nginx has it decoded.
 function _M.set_uri(state, path, args)
     local api_ctx = state.api_ctx
-    nginx.set_uri(state, path, args)
+    -- In a path "+" is a plus, which ngx.unescape_uri takes for a space.
+    nginx.set_uri(state, unescape((gsub(path, "%+", "%%2B"))), args)
     api_ctx.req_uri_args = nil
     local cache = api_ctx.var._cache
     if cache then

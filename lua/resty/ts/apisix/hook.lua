@@ -47,13 +47,13 @@ local function title(own)
 end
 
 
-local function members(own)
+local function members(own, hook)
     local list = {}
     for i, one in ipairs(own.conf or {}) do
         local policy = own.allow_degradation and "open" or 503
         list[i] = values.array {
             one.name, one.value,
-            { hook = true, priority = 0, on_error = policy, on_timeout = policy,
+            { hook = hook, priority = 0, on_error = policy, on_timeout = policy,
               on_overload = policy },
         }
     end
@@ -61,7 +61,8 @@ local function members(own)
 end
 
 
--- APISIX's plugin. spec: { name, priority, phases = list of names, skips(api_ctx) or nil }.
+-- APISIX's plugin. spec: { name, hook = "pre-req", "post-req" or "post-resp", priority,
+-- phases = list of names, skips(api_ctx) or nil }.
 function _M.new(spec)
     local object = {
         version = 0.1,
@@ -74,7 +75,9 @@ function _M.new(spec)
         strict = true,
         index = contexts.new_index(),
         title = title,
-        members = members,
+        members = function(own)
+            return members(own, spec.hook)
+        end,
         policies = function(own)
             return own.allow_degradation and OPEN or CLOSED
         end,

@@ -62,7 +62,7 @@ function _M.set_request_header(_, name, value)
 end
 
 
--- path: raw, as in a request line. args: string or nil.
+-- path: decoded. args: string or nil.
 function _M.set_uri(_, path, args)
     ngx_req.set_uri(path, false, true)
     ngx_req.set_uri_args(args or "")
