@@ -22,6 +22,8 @@ constexpr uint64_t kWorthTrying = 4;
 constexpr uint32_t kFewPending = 2;
 constexpr uint64_t kBusyGapNs = 300000;
 constexpr uint64_t kNapNs = 300000;
+// In place of a count: the worker blocks until it has the answer.
+constexpr uint32_t kBlocking = 0xffff;
 // After so long without any, naps give way to sleep.
 constexpr uint64_t kNapBudgetNs = 1000000;
 // A gap counts as this at most: one pause does not hide that traffic is dense.
@@ -65,8 +67,13 @@ void Listener::Deliver() {
   const uint32_t handled = handler_(data_);
   const uint32_t count = handled & 0xffff;
   if (count > 0) {
-    // Early in a turn of nginx's loop few are: the last turns count, too.
-    pending_ = std::max(handled >> 16, pending_ - (pending_ + 7) / 8);
+    const uint32_t pending = handled >> 16;
+    if (pending == kBlocking) {
+      last_blocked_ = start;
+    } else {
+      // Early in a turn of nginx's loop few are: the last turns count, too.
+      pending_ = std::max(pending, pending_ - (pending_ + 7) / 8);
+    }
     const uint64_t gap = std::min((start - last_start_) / count, kMostGapNs);
     gap_ns_ += (gap >> 3) - (gap_ns_ >> 3);
     last_start_ = start;
@@ -107,8 +114,13 @@ void Listener::OnIdle() {
     return;
   }
   const uint64_t now = uv_hrtime();
-  const bool gather = pending_ > kFewPending && gap_ns_ < kBusyGapNs && budget_ns_ > 0;
-  const uint64_t give_up = last_work_ + (gather ? kNapBudgetNs : budget_ns_);
+  const bool dense = gap_ns_ < kBusyGapNs && spin_ns_ > 0;
+  // The worker may block for an answer again, and a sleeping thread takes long to wake.
+  const bool await_blocked =
+      dense && now < last_blocked_ + kWorthTrying * spin_ns_ && now < last_work_ + spin_ns_;
+  const bool gather = dense && pending_ > kFewPending && !await_blocked;
+  const uint64_t patience = await_blocked ? spin_ns_ : gather ? kNapBudgetNs : budget_ns_;
+  const uint64_t give_up = last_work_ + patience;
   if (now >= give_up) {
     Sleep(now);
   } else if (gather) {

@@ -1,7 +1,8 @@
 /*
  * Waiting for submissions in libuv's loop, in one of three ways:
  *   seldom any                        sleeps on the doorbell
- *   often, and few calls are pending  spins: who waits for one answer gets it at once
+ *   often, and few calls are pending, spins: who waits for one answer gets it at once
+ *   or the worker blocks for them
  *   often, and many are pending       naps until Lua kicks it at the end of its turn: one wake-up
  *                                     and one turn of the loop serve a batch, and the core is
  *                                     left to whoever else is busy
@@ -54,12 +55,13 @@ class Listener {
   Callback done_ = nullptr;
   void* done_data_ = nullptr;
   int open_handles_ = 2;
-  uint64_t spin_ns_;         // the configured limit
-  uint64_t budget_ns_;       // how long we spin now: adapts to the gaps between submissions
-  uint64_t last_start_ = 0;  // uv_hrtime when the last delivery began
-  uint64_t last_work_ = 0;   // and when it ended
-  uint64_t gap_ns_;          // between submissions; a moving average
-  uint32_t pending_ = 0;     // calls that wait for an answer; a decaying maximum
+  uint64_t spin_ns_;           // the configured limit
+  uint64_t budget_ns_;         // how long we spin now: adapts to the gaps between submissions
+  uint64_t last_start_ = 0;    // uv_hrtime when the last delivery began
+  uint64_t last_work_ = 0;     // and when it ended
+  uint64_t gap_ns_;            // between submissions; a moving average
+  uint32_t pending_ = 0;       // calls that wait for an answer; a decaying maximum
+  uint64_t last_blocked_ = 0;  // when the last call came for which the worker blocks
   uint64_t slept_at_ = 0;
   uint32_t missed_ = 0;  // spins in a row that ended in sleep
   uint32_t rested_ = 0;  // wake-ups since there were too many of those

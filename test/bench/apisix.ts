@@ -70,6 +70,7 @@ export async function startApisix(): Promise<Site> {
     {
       plugins: ["resty-ts", ...Object.keys(PLUGINS)],
       lua: PLUGINS,
+      logLevel: "warn", // APISIX's own default
       pluginAttr: { "resty-ts": { plugins: join(BENCH_DIR, "plugins"), runtime: "embedded" } },
     },
     resources(upstream.port ?? 0),

@@ -55,6 +55,7 @@ function configOf(
     nginx_config: {
       worker_processes: options.workers ?? 1,
       user: "root",
+      ...(options.logLevel === undefined ? {} : { error_log_level: options.logLevel }),
       http: {
         custom_lua_shared_dict: Object.fromEntries(
           (options.dicts ?? []).map((name) => [name, "1m"]),

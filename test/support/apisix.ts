@@ -43,6 +43,8 @@ export interface ApisixOptions extends Resources {
   /** Names of lua_shared_dict. */
   dicts?: string[];
   workers?: number;
+  /** Of a real APISIX's error log; left out: as whoever runs it has it. */
+  logLevel?: string;
   /** How resources follow changes: "yaml" (the default) makes all anew, "etcd" the changed ones. */
   provider?: "yaml" | "etcd";
   /** Error-log lines of level error and above that are part of the test. */

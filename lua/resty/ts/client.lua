@@ -17,6 +17,7 @@ local wait = require "resty.ts.wait"
 local wire = require "resty.ts.wire"
 
 local band = bit.band
+local math_min = math.min
 local math_ceil = math.ceil
 local select = select
 local setmetatable = setmetatable
@@ -30,6 +31,8 @@ local KIND_LOG = wire.KIND_LOG
 local KIND_WAIT = wire.KIND_WAIT
 
 local MAX_SLOTS = 65535
+-- In a record's `pending`.
+local BLOCKING, MOST_PENDING = 65535, 65534
 local CODE_BY_NUMBER = errors.by_number
 local ABANDONED = slots.ABANDONED
 local abandon, free_slot, take_slot = slots.abandon, slots.free, slots.take
@@ -298,7 +301,11 @@ local function send(self, w, kind, id, fn, timeout_ms, n, v1, v2, v3, v4, more)
             return nil, err, code
         end
     end
-    local pending = kind == KIND_CALL and self.pending or 0
+    local pending = 0
+    if kind == KIND_CALL then
+        -- A waiter that is `sync` blocks the worker.
+        pending = w.sync and BLOCKING or math_min(self.pending, MOST_PENDING)
+    end
     local sent, buffer, length, size = ch:send_arguments(kind, pending, id, fn.index, timeout_ms,
                                                          n, v1, v2, v3, v4, more)
     if sent then
