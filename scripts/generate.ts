@@ -1,13 +1,15 @@
-// Writes what is generated from the C headers, or with --check proves that it is fresh and that
+// Writes what is generated from the C headers, package.json and the tree, or with --check proves that it is fresh and that
 // the one version number is the same everywhere.
 //   npm run generate [-- --check]
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import prettier from "prettier";
 import { readDeclarations, readErrors, readVersion } from "./generate/header.ts";
 import { renderCdef, renderErrorDocs, renderLuaErrors, renderTsErrors } from "./generate/render.ts";
+import { renderRockspec, rockspecName, type Package } from "./generate/rockspec.ts";
+import { filesBelow } from "./lib/files.mjs";
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
 const read = (name: string): string => readFileSync(path.join(root, name), "utf8");
@@ -18,6 +20,9 @@ async function formatted(name: string, text: string): Promise<string> {
   return prettier.format(text, { ...options, filepath: name });
 }
 
+const manifest = JSON.parse(read("package.json")) as Package;
+const rockspec = rockspecName(manifest.version);
+
 async function render(): Promise<Map<string, string>> {
   const errors = readErrors(read("native/include/rts_errors.h"));
   const declarations = readDeclarations(read("native/include/resty_ts.h"));
@@ -25,6 +30,13 @@ async function render(): Promise<Map<string, string>> {
     ["lua/resty/ts/errors.lua", renderLuaErrors(errors)],
     ["lua/resty/ts/cdef.lua", renderCdef(declarations)],
     ["src/sdk/error-codes.ts", await formatted("error-codes.ts", renderTsErrors(errors))],
+    [
+      rockspec,
+      renderRockspec(
+        manifest,
+        filesBelow("lua", (name) => name.endsWith(".lua")),
+      ),
+    ],
     ["docs/errors.md", await formatted("errors.md", renderErrorDocs(errors))],
   ]);
 }
@@ -54,6 +66,13 @@ function checkVersions(): string[] {
     .map(([name, version]) => `${name}: version ${version ?? "not found"}, not ${wanted ?? "?"}`);
 }
 
+/** A rockspec of another version, left behind. */
+function checkRockspecs(): string[] {
+  return readdirSync(root)
+    .filter((name) => name.endsWith(".rockspec") && name !== rockspec)
+    .map((name) => `${name}: package.json has version ${manifest.version}; remove the file`);
+}
+
 const { values } = parseArgs({ options: { check: { type: "boolean", default: false } } });
 const problems: string[] = [];
 for (const [name, text] of await render()) {
@@ -67,6 +86,6 @@ for (const [name, text] of await render()) {
     console.log(name);
   }
 }
-if (values.check) problems.push(...checkVersions());
+if (values.check) problems.push(...checkVersions(), ...checkRockspecs());
 for (const problem of problems) console.error(problem);
 if (problems.length > 0) process.exitCode = 1;
