@@ -8,6 +8,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { registerApisix } from "./commands/apisix.js";
+import { registerCheck } from "./commands/check.js";
 import { registerHost } from "./commands/host.js";
 import { ExitCode, finish, UsageError } from "./exit.js";
 
@@ -22,10 +23,11 @@ const program = new Command("resty-ts")
   .addHelpText(
     "after",
     `
-Exit codes: 0 done; 1 something is wrong with a plugin, or --check has found a difference;
-2 the command cannot be carried out as it was given.`,
+Exit codes: 0 done; 1 something is wrong with a plugin, a configuration or the machine, or
+--check has found a difference; 2 the command cannot be carried out as it was given.`,
   );
 
+registerCheck(program);
 registerHost(program);
 registerApisix(program);
 

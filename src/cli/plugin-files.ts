@@ -90,6 +90,11 @@ export class PluginFolder {
     });
   }
 
+  /** Its real path. */
+  get path(): string {
+    return this.#folder;
+  }
+
   /** The plugins that are there. @throws {UsageError} when there is none. */
   names(): string[] {
     const names = namesIn(this.#folder);

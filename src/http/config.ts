@@ -15,6 +15,7 @@ import { takesText } from "./runner.js";
 const OPTIONS = { allErrors: true, useDefaults: true, strict: false, verbose: true } as const;
 const MAX_TOLD = 5;
 const MOST_RIGHT = 256;
+const NO_SCHEMA = "the plugin has no schema, so it takes no configuration";
 
 type Schema = Readonly<Record<string, unknown>>;
 
@@ -219,7 +220,23 @@ export async function checkConfig(
   const schema = plugin.schema as object | undefined;
   if (schema !== undefined) return valueOf(plugin, schema, conf, source);
   if (typeof conf === "object" && Object.keys(conf as object).length === 0) return conf;
-  return refuse(plugin.name, ["the plugin has no schema, so it takes no configuration"]);
+  return refuse(plugin.name, [NO_SCHEMA]);
+}
+
+/**
+ * All that is wrong with a configuration that stands in a JSON or YAML file.
+ *
+ * @returns each problem with its path, none when it is right.
+ */
+export async function configProblems(plugin: Plugin, given: unknown): Promise<readonly string[]> {
+  const conf: unknown = given ?? {};
+  const schema = plugin.schema as object | undefined;
+  if (schema === undefined) {
+    const isEmpty = typeof conf === "object" && Object.keys(conf as object).length === 0;
+    return isEmpty ? [] : [NO_SCHEMA];
+  }
+  const validated = await validate(schema, conf, JSON_TEXT);
+  return "value" in validated ? [] : validated.problems;
 }
 
 /**

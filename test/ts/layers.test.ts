@@ -135,7 +135,7 @@ const tsRooms: Record<string, { readonly rooms: readonly string[]; readonly pack
     rooms: ["host", "http", "sdk"],
     packages: /^(node:.*|@msgpack\/msgpack|esbuild|undici)$/,
   },
-  cli: { rooms: ["cli", "host", "http", "sdk"], packages: /^(node:.*|commander)$/ },
+  cli: { rooms: ["cli", "host", "http", "sdk"], packages: /^(node:.*|commander|esbuild|yaml)$/ },
   testing: { rooms: ["testing", "http", "sdk"], packages: /^node:/ },
 };
 

@@ -1,6 +1,6 @@
 /** The command as a user runs it, folders with plugins for it, and the Lua files that it writes. */
 import { execFile, execFileSync } from "node:child_process";
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { TestContext } from "node:test";
@@ -52,6 +52,16 @@ export function folderOf(t: TestContext, files: Readonly<Record<string, string>>
     writeFileSync(join(folder, name), text);
   }
   return folder;
+}
+
+/** Has a folder these packages, resty-ts and what it needs itself, as npm would install them. */
+export function installInto(folder: string, ...packages: string[]): void {
+  for (const name of packages) {
+    const link = join(folder, "node_modules", name);
+    mkdirSync(dirname(link), { recursive: true });
+    const own = join(PROJECT_ROOT, "node_modules", name);
+    symlinkSync(name === "resty-ts" ? PROJECT_ROOT : own, link);
+  }
 }
 
 /** A plugin's file. @param rest what stands in definePlugin beside the name. */

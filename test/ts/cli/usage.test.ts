@@ -10,10 +10,10 @@ const USAGE = 2;
 
 describe("resty-ts", () => {
   test("has help with examples for each command, and its version", async () => {
-    for (const args of [["host"], ["apisix", "generate"]]) {
+    for (const args of [["check"], ["host"], ["apisix", "generate"]]) {
       const { code, stdout, stderr } = await runCli(...args, "--help");
       assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
-      assert.match(stdout, new RegExp(`Examples:\n  resty-ts ${args.join(" ")} `));
+      assert.match(stdout, new RegExp(`Examples:\n  resty-ts ${args.join(" ")}[ \n]`));
     }
     const { stdout } = await runCli("--help");
     assert.match(stdout, /Exit codes: 0 /);
