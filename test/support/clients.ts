@@ -15,7 +15,7 @@ export interface Reply {
 }
 
 export interface AskOptions {
-  method?: "GET" | "POST" | "HEAD";
+  method?: "GET" | "POST" | "HEAD" | "OPTIONS";
   body?: Buffer | string;
   headers?: Record<string, string>;
   signal?: AbortSignal;
