@@ -119,6 +119,37 @@ describe("check_schema", () => {
     refused({ word: "xx", other: 1 }, "additional properties forbidden, found other"));
 });
 
+describe("what APISIX keeps in a configuration for itself", () => {
+  it("no plugin is given: the version that plugins can have it note there", () =>
+    withTwo(
+      {
+        plugins: ["versions"],
+        lua: { versions: VERSIONS },
+        routes: [{ uri: "/a", plugins: { versions: {}, high: { word: "hi" } } }],
+      },
+      async (a) => {
+        const { headers } = (await a.ask("/a")).json<Seen>();
+        assert.match(headers["x-version"] ?? "", /^\d+$/);
+        assert.equal(headers["x-order"], "high hi a");
+      },
+    ));
+});
+
+/** Has APISIX note the version of what `high` has at the route. */
+const VERSIONS = `
+local core = require "apisix.core"
+local plugin = require "apisix.plugin"
+local _M = { version = 0.1, priority = 3000, name = "versions", schema = { type = "object" } }
+function _M.check_schema()
+    return true
+end
+function _M.rewrite(_, ctx)
+    local conf = ctx.matched_route.value.plugins.high
+    core.request.set_header(ctx, "x-version", plugin.conf_version(conf))
+end
+return _M
+`;
+
 describe("consumers", () => {
   const gate = `
     export default definePlugin({
@@ -158,10 +189,8 @@ describe("consumers", () => {
       const jack = (await ask("jacks")).json<Seen>().headers;
       assert.equal(jack["x-consumer-username"], "jack");
       assert.equal(jack["x-consumer-custom-id"], "7");
-      const { conf, ...consumer } = JSON.parse(jack["x-consumer"] ?? "") as {
-        conf: { key: string };
-      };
-      assert.equal(conf.key, "jacks");
+      const { conf, ...consumer } = JSON.parse(jack["x-consumer"] ?? "") as { conf: object };
+      assert.deepEqual(conf, { key: "jacks" }, "and nothing of APISIX's own");
       assert.deepEqual(consumer, {
         name: "jack",
         username: "jack",
@@ -226,6 +255,35 @@ describe("plugin metadata", () => {
       await a.change({ pluginMetadata: {} });
       assert.equal(await realmOf(a), undefined);
     }));
+
+  it("has nothing in it that APISIX keeps there for itself", () =>
+    withTypescript(
+      {
+        ...options,
+        typescript: {
+          tells: tells.replace("})", "}, { additionalProperties: false })"),
+        },
+        pluginMetadata: {
+          tells: { realm: "one", create_time: 1700000000, update_time: 1700000001 },
+        },
+      },
+      async (a) => assert.deepEqual((await a.ask("/a")).json(), { metadata: { realm: "one" } }),
+    ));
+
+  it("has what its schema names, whatever APISIX uses the name for", () =>
+    withTypescript(
+      {
+        ...options,
+        typescript: {
+          tells: tells.replace("Type.Object({", "Type.Object({ update_time: Type.Integer(),"),
+        },
+        pluginMetadata: { tells: { realm: "one", update_time: 5 } },
+      },
+      async (a) =>
+        assert.deepEqual((await a.ask("/a")).json(), {
+          metadata: { realm: "one", update_time: 5 },
+        }),
+    ));
 
   it("that its schema refuses is not taken", () =>
     withTypescript(

@@ -29,7 +29,8 @@ local json_array_mt = core.json.array_mt
 local null = values.null
 
 -- What APISIX keeps in a configuration for itself.
-local APISIX_OWN = { _meta = true, _from_consumer = true, _skip_rewrite_in_consumer = true }
+local APISIX_OWN = { _meta = true, _from_consumer = true, _skip_rewrite_in_consumer = true,
+                     _version = true }
 
 local _M = {}
 

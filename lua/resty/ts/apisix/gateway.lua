@@ -5,6 +5,7 @@
 -- renewed when a plugin changes it; an answer is left in the state for the phase's function to
 -- return, so that APISIX sends it, with its _meta.error_response and its callbacks.
 
+local contexts = require "resty.ts.apisix.contexts"
 local core = require "apisix.core"
 local nginx = require "resty.ts.http.gateway"
 local values = require "resty.ts.values"
@@ -183,7 +184,7 @@ function _M.find_consumer(state, field, value)
         custom_id = consumer.custom_id or null,
         credential_id = consumer.credential_id or null,
         labels = consumer.labels or null,
-        conf = consumer.auth_conf or null,
+        conf = consumer.auth_conf and contexts.own(consumer.auth_conf) or null,
     }
 end
 

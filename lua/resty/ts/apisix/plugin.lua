@@ -15,6 +15,8 @@ local tostring = tostring
 local type = type
 
 local null = values.null
+-- What APISIX has in an item of plugin metadata for itself, unless the plugin's schema has it, too.
+local OF_ITEMS = { "id", "create_time", "update_time" }
 
 local _M = {}
 
@@ -41,8 +43,22 @@ local function policies()
 end
 
 
--- What the phases need to know of the plugin.
-local function new_runner(spec)
+-- Lets APISIX's own fields pass the schema, as APISIX checks the item as a whole. Returns them.
+local function add_item_fields(metadata_schema)
+    local properties = metadata_schema and metadata_schema.properties or {}
+    local added = {}
+    for _, name in ipairs(OF_ITEMS) do
+        if properties[name] == nil then
+            properties[name] = {}
+            added[#added + 1] = name
+        end
+    end
+    return added
+end
+
+
+-- What the phases need to know of the plugin. item_fields: of its metadata, what is APISIX's.
+local function new_runner(spec, item_fields)
     local runner = {
         name = spec.name,
         strict = false,
@@ -55,7 +71,9 @@ local function new_runner(spec)
             local options = null
             if metadata ~= null then
                 metadata = contexts.own(metadata)
-                metadata.id = nil -- its key in APISIX: the plugin's name
+                for _, name in ipairs(item_fields) do
+                    metadata[name] = nil
+                end
                 options = { metadata = metadata }
             end
             return { values.array { spec.plugin, own, options } }
@@ -76,8 +94,8 @@ local function new_runner(spec)
 end
 
 
-local function add_phases(object, spec)
-    local runner = new_runner(spec)
+local function add_phases(object, spec, item_fields)
+    local runner = new_runner(spec, item_fields)
     -- APISIX has no content phase: what answers does so in access.
     local runs = spec.content and { "access", "content" }
     for _, name in ipairs(spec.phases) do
@@ -125,13 +143,9 @@ function _M.new(spec)
         consumer_schema = decoded(spec, "consumer_schema"),
         metadata_schema = decoded(spec, "metadata_schema"),
     }
-    local of_metadata = object.metadata_schema
-    if of_metadata and of_metadata.properties then
-        -- APISIX checks the item as a whole.
-        of_metadata.properties.id = of_metadata.properties.id or {}
-    end
+    local item_fields = add_item_fields(object.metadata_schema)
     object.check_schema = check_schema(object)
-    add_phases(object, spec)
+    add_phases(object, spec, item_fields)
     add_routes(object, spec)
     return object
 end
