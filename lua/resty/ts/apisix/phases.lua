@@ -13,6 +13,7 @@ local ipairs = ipairs
 
 local begin = gateway.begin
 local chain_of = contexts.chain
+local get_phase = ngx.get_phase
 local get_state = request.get
 local peek_state = request.peek
 local replaced = gateway.replaced
@@ -33,8 +34,6 @@ local function answer_of(state, conf)
     return status, body
 end
 
-_M.answer_of = answer_of
-
 
 -- rewrite, access, before_proxy. first, second: of run.lua; the second, if any, unless the first
 -- has answered.
@@ -49,6 +48,17 @@ local function request_phase(plugin, first, second)
         end
         if state.status then
             return answer_of(state, conf)
+        end
+    end
+end
+
+
+-- APISIX runs it in the access phase, and once more in the balancer's for each further node that
+-- nginx tries: nothing can wait there, and what the plugin has changed is still so.
+local function before_proxy(handler)
+    return function(conf, api_ctx)
+        if get_phase() ~= "balancer" then
+            return handler(conf, api_ctx)
         end
     end
 end
@@ -91,21 +101,26 @@ local function log(plugin)
 end
 
 
+local function handler_of(plugin, name, runs)
+    if name == "header_filter" then
+        return header_filter(plugin)
+    elseif name == "body_filter" or name == "delayed_body_filter" then
+        return body_filter(plugin, run[name])
+    elseif name == "log" then
+        return log(plugin)
+    end
+    runs = runs or { name }
+    local handler = request_phase(plugin, run[runs[1]], run[runs[2]])
+    return name == "before_proxy" and before_proxy(handler) or handler
+end
+
+
 -- Adds the function of a phase to APISIX's plugin object. plugin: contexts.chain's, and
 -- metadata() or nil; replaces: whether header_filter may answer in the response's place;
 -- skips(api_ctx) or nil.
 -- runs: the chain's phases that run in this function, where they are others.
 function _M.add(object, plugin, name, runs)
-    if name == "header_filter" then
-        object.header_filter = header_filter(plugin)
-    elseif name == "body_filter" or name == "delayed_body_filter" then
-        object[name] = body_filter(plugin, run[name])
-    elseif name == "log" then
-        object.log = log(plugin)
-    else
-        runs = runs or { name }
-        object[name] = request_phase(plugin, run[runs[1]], run[runs[2]])
-    end
+    object[name] = handler_of(plugin, name, runs)
 end
 
 
