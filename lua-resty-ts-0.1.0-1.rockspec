@@ -29,6 +29,7 @@ build = {
       ["resty.ts"] = "lua/resty/ts.lua",
       ["resty.ts.again"] = "lua/resty/ts/again.lua",
       ["resty.ts.apisix"] = "lua/resty/ts/apisix.lua",
+      ["resty.ts.apisix.auth"] = "lua/resty/ts/apisix/auth.lua",
       ["resty.ts.apisix.contexts"] = "lua/resty/ts/apisix/contexts.lua",
       ["resty.ts.apisix.gateway"] = "lua/resty/ts/apisix/gateway.lua",
       ["resty.ts.apisix.hook"] = "lua/resty/ts/apisix/hook.lua",

@@ -1,7 +1,8 @@
 /** What APISIX does with a request beyond its phases: other nodes, consumers, responses that go. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { withTypescript } from "../../support/apisix-plugins.js";
+import type { Apisix } from "../../support/apisix.js";
+import { type TypescriptOptions, withTypescript } from "../../support/apisix-plugins.js";
 import type { Seen } from "../../support/gateway.js";
 import { findPort } from "../../support/nginx.js";
 
@@ -38,3 +39,126 @@ describe("a request that goes to another node", () => {
       },
     ));
 });
+
+describe("a plugin of type auth", () => {
+  /** Finds the consumer in its rewrite, and tells in each phase which configuration it has. */
+  const gate = `
+    const tell = (ctx, phase, conf) =>
+      ctx.response.headers.append("x-steps", phase + " " + JSON.stringify(conf));
+    export default definePlugin({
+      name: "gate", priority: 2500,
+      schema: Type.Object({ header: Type.String() }, { additionalProperties: false }),
+      apisix: { type: "auth", consumerSchema: Type.Object({ key: Type.String() }) },
+      async rewrite(ctx, { conf }) {
+        const key = ctx.request.headers.get(conf.header) ?? "";
+        const consumer = await ctx.apisix.findConsumer("key", key);
+        if (consumer === null) return ctx.exit(401);
+        ctx.response.headers.append("x-credentials", JSON.stringify(consumer.conf));
+        ctx.apisix.attachConsumer(consumer);
+      },
+      access: (ctx, { conf }) => tell(ctx, "access", conf),
+      beforeProxy: (ctx, { conf }) => tell(ctx, "beforeProxy", conf),
+      headerFilter: (ctx, { conf }) => tell(ctx, "headerFilter", conf),
+      bodyFilter: (ctx, { conf }) => Buffer.from(ctx.last ? JSON.stringify(conf) : ""),
+      log: (ctx, { conf }) => ctx.log.warn("log has " + JSON.stringify(conf)),
+    });`;
+  /** Has no rewrite, so that it begins once the consumer is known. */
+  const second = `
+    export default definePlugin({
+      name: "second", priority: 2400,
+      schema: Type.Object({ code: Type.String() }, { additionalProperties: false }),
+      apisix: { type: "auth", consumerSchema: Type.Object({ secret: Type.String() }) },
+      access(ctx, { conf }) {
+        if (ctx.request.headers.get("x-code") !== conf.code) return ctx.exit(403);
+      },
+    });`;
+  const options: TypescriptOptions = {
+    typescript: { gate, second },
+    consumers: [
+      { username: "jack", plugins: { gate: { key: "jacks" }, second: { secret: "jacks" } } },
+    ],
+    routes: [
+      { id: "1", uri: "/a", plugins: { gate: { header: "x-key" } } },
+      {
+        id: "2",
+        uri: "/both",
+        plugins: { gate: { header: "x-key" }, second: { code: "open" } },
+      },
+    ],
+  };
+  const ask = (a: Apisix, path: string, headers = {}) =>
+    a.ask(path, { headers: { "x-key": "jacks", ...headers } });
+
+  it("has its route's configuration in all phases, and the consumer's from findConsumer alone", () =>
+    withTypescript(options, async (a) => {
+      const { status, headers, text } = await ask(a, "/a");
+      assert.equal(status, 200, text);
+      const conf = '{"header":"x-key"}';
+      assert.equal(
+        headers["x-steps"],
+        ["access", "beforeProxy", "headerFilter"].map((phase) => `${phase} ${conf}`).join(", "),
+      );
+      assert.equal(text, conf);
+      await a.untilLog(/log has \{"header":"x-key"\}/);
+      assert.equal(headers["x-credentials"], '{"key":"jacks"}');
+    }));
+
+  it("that a global rule has, too, keeps each one's own", () =>
+    withTypescript(
+      {
+        ...options,
+        globalRules: [{ id: "g", plugins: { gate: { header: "x-global" } } }],
+      },
+      async (a) => {
+        const { status, headers, text } = await ask(a, "/a", { "x-global": "jacks" });
+        assert.equal(status, 200, text);
+        assert.equal(
+          headers["x-steps"],
+          ["access", "beforeProxy", "headerFilter"]
+            .flatMap((phase) => ["x-global", "x-key"].map((of) => `${phase} {"header":"${of}"}`))
+            .join(", "),
+        );
+      },
+    ));
+
+  it("that begins once another one has found the consumer has its route's, too", () =>
+    withTypescript(options, async (a) => {
+      assert.equal((await ask(a, "/both", { "x-code": "open" })).status, 200);
+      assert.equal((await ask(a, "/both")).status, 403);
+    }));
+
+  it("that the consumer has and the route has not does not run", () =>
+    withTypescript(options, async (a) => {
+      assert.equal((await ask(a, "/a", { "x-code": "any" })).status, 200);
+      assert.doesNotMatch(a.errorLog(), /resty\.ts: second/);
+    }));
+
+  it("without a rewrite handler cannot stand for one: the request fails in words", () =>
+    withTypescript(
+      {
+        ...options,
+        plugins: ["tries"],
+        lua: { tries: TRIES },
+        routes: [{ uri: "/a", plugins: { tries: { plugin: "second", conf: { code: "open" } } } }],
+        allowLog: [/second has no rewrite handler/],
+      },
+      async (a) => {
+        assert.equal((await ask(a, "/a", { "x-code": "open" })).status, 500);
+        await a.untilLog(/second has no rewrite handler/);
+        assert.deepEqual(a.upstream.seen, []);
+      },
+    ));
+});
+
+/** Runs another plugin's rewrite with a configuration of its own, as multi-auth does. */
+const TRIES = `
+local plugin = require "apisix.plugin"
+local _M = { version = 0.1, priority = 2600, name = "tries", schema = { type = "object" } }
+function _M.check_schema()
+    return true
+end
+function _M.rewrite(conf, ctx)
+    return plugin.get(conf.plugin).rewrite(conf.conf, ctx)
+end
+return _M
+`;

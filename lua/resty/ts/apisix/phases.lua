@@ -3,6 +3,7 @@
 -- Runs on the Lua side, in a request's phases. Invariant: a function of a phase that can answer
 -- returns APISIX's code and body when the plugin does.
 
+local auth = require "resty.ts.apisix.auth"
 local contexts = require "resty.ts.apisix.contexts"
 local gateway = require "resty.ts.apisix.gateway"
 local request = require "resty.ts.http.request"
@@ -29,6 +30,7 @@ local function answer_of(state, conf)
         if meta and meta.error_response then
             -- What APISIX says in place of the plugin's body has a type of its own.
             ngx.header["Content-Type"] = nil
+            body = meta.error_response
         end
     end
     return status, body
@@ -117,10 +119,11 @@ end
 
 -- Adds the function of a phase to APISIX's plugin object. plugin: contexts.chain's, and
 -- metadata() or nil; replaces: whether header_filter may answer in the response's place;
--- skips(api_ctx) or nil.
+-- skips(api_ctx) or nil; auth: whether it is of type "auth".
 -- runs: the chain's phases that run in this function, where they are others.
 function _M.add(object, plugin, name, runs)
-    object[name] = handler_of(plugin, name, runs)
+    local handler = handler_of(plugin, name, runs)
+    object[name] = plugin.auth and auth.handler(plugin.name, handler) or handler
 end
 
 

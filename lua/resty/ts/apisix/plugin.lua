@@ -4,6 +4,7 @@
 -- Runs on the Lua side; check_schema also where there is no Node: in the control plane, the
 -- privileged agent and APISIX's command line. Invariant: the runtime is started by init alone.
 
+local auth = require "resty.ts.apisix.auth"
 local contexts = require "resty.ts.apisix.contexts"
 local core = require "apisix.core"
 local phases = require "resty.ts.apisix.phases"
@@ -61,6 +62,7 @@ end
 local function new_runner(spec, item_fields)
     local runner = {
         name = spec.name,
+        auth = spec.type == "auth",
         strict = false,
         index = contexts.new_index(),
         policies = policies,
@@ -103,6 +105,9 @@ local function add_phases(object, spec, item_fields)
             error("plugin " .. spec.name .. ": APISIX has no phase " .. tostring(name), 3)
         end
         phases.add(object, runner, name, name == "access" and runs or nil)
+    end
+    if runner.auth and not object.rewrite then
+        object.rewrite = auth.beginning(spec.name)
     end
 end
 

@@ -32,6 +32,7 @@ local last_id = 0
 -- upstream_host, upstream_port: for http.balancer().
 -- bodies, delayed_bodies: a chain -> the body that it filters.
 -- replaces: whether header_filter may put an answer of its own in the response's place.
+-- auth_confs: in APISIX, a plugin of type "auth" -> the configuration that it began with, or nil.
 -- failed: the chain that could not be configured, so that it is tried and logged once.
 -- A chain -> the version of it that serves this request.
 -- Names (chain.lua) -> the chain that the plugin of this name was last used with.
@@ -47,6 +48,7 @@ local function new_state()
         ctx_keys = nil,
         upstream_host = nil,
         upstream_port = nil,
+        auth_confs = nil,
         failed = nil,
         bodies = nil,
         delayed_bodies = nil,
