@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Apisix } from "../../support/apisix.js";
+import { hookConf, withHooks } from "../../support/apisix-hooks.js";
 import { type TypescriptOptions, withTypescript } from "../../support/apisix-plugins.js";
 import type { Seen } from "../../support/gateway.js";
 import { findPort } from "../../support/nginx.js";
@@ -159,6 +160,81 @@ function _M.check_schema()
 end
 function _M.rewrite(conf, ctx)
     return plugin.get(conf.plugin).rewrite(conf.conf, ctx)
+end
+return _M
+`;
+
+describe("a response that ts-plugin-post-resp puts a 503 in the place of", () => {
+  const replaced = (
+    fields: Record<string, string | string[]>,
+    allowLog: RegExp[],
+    body: (a: Apisix) => Promise<void>,
+  ): Promise<void> =>
+    withHooks(
+      {
+        throws: `export default definePlugin({
+          name: "throws", headerFilter() { throw new Error("out of luck"); } });`,
+      },
+      {
+        plugins: ["marks"],
+        lua: { marks: MARKS },
+        routes: [{ uri: "/a", plugins: { marks: {}, ...hookConf("post-resp", [["throws", {}]]) } }],
+        allowLog: [/out of luck/, ...allowLog],
+      },
+      async (a) => {
+        a.upstream.on("/a", (_request, response) => {
+          for (const [name, value] of Object.entries(fields)) response.setHeader(name, value);
+          response.end("a secret");
+        });
+        await body(a);
+      },
+    );
+
+  it("leaves none of the upstream's header fields, and those of the gateway", () =>
+    replaced(
+      {
+        "set-cookie": ["session=1", "user=2"],
+        "X-Secret": "yes",
+        "x.odd!name": "yes",
+        "x-empty": "",
+        "content-type": "application/secret",
+        "content-language": "en",
+        "www-authenticate": "Basic",
+        location: "/secret",
+        etag: '"secret"',
+        vary: "cookie",
+      },
+      [],
+      async (a) => {
+        const { status, headers, text } = await a.ask("/a");
+        assert.equal(status, 503);
+        assert.doesNotMatch(text, /secret/);
+        assert.equal(headers["content-type"], "application/problem+json");
+        assert.equal(headers["content-length"], String(text.length));
+        assert.equal(headers["x-mark"], "the gateway's");
+        assert.match(headers.server ?? "", /^APISIX/);
+        const ours = ["connection", "content-length", "content-type", "date", "server", "x-mark"];
+        assert.deepEqual(
+          Object.keys(headers).filter((name) => !ours.includes(name)),
+          [],
+        );
+      },
+    ));
+
+  it("with a field that nginx keeps from Lua is no response at all", () =>
+    replaced({ x_secret: "yes" }, [/x_secret cannot be taken out/], async (a) => {
+      await assert.rejects(a.ask("/a"), { code: "ECONNRESET" });
+      await a.untilLog(/x_secret cannot be taken out .* lua_transform_underscores/);
+    }));
+});
+
+const MARKS = `
+local _M = { version = 0.1, priority = 1, name = "marks", schema = { type = "object" } }
+function _M.check_schema()
+    return true
+end
+function _M.header_filter()
+    ngx.header["X-Mark"] = "the gateway's"
 end
 return _M
 `;

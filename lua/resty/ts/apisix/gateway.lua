@@ -19,12 +19,17 @@ local type = type
 local ipairs = ipairs
 local tonumber = tonumber
 local tostring = tostring
+local pairs = pairs
 local find, gsub = string.find, string.gsub
 local lower = string.lower
 
--- What an answer of the plugin's own takes from the response it comes in place of.
+-- What an answer of the plugin's own takes from the response it comes in place of, beside all that
+-- the upstream has sent: nginx may have these of its own.
 local OF_THE_RESPONSE = { "Content-Encoding", "ETag", "Last-Modified", "Cache-Control", "Expires",
                           "Accept-Ranges", "Location" }
+-- Fields of the upstream's that are nginx's, or the answer's own by now.
+local KEPT = { date = true, server = true, connection = true, ["keep-alive"] = true,
+               ["transfer-encoding"] = true, ["content-type"] = true, ["content-length"] = true }
 -- api_ctx.var keeps these once they were read.
 local OF_THE_URI = { "uri", "query_string", "request_uri_args" }
 
@@ -55,8 +60,33 @@ function _M.answering(state)
 end
 
 
+-- Whatever else is in the response is the gateway's: APISIX's plugins have set it.
+-- Returns the name of a field that is still there: in names that Lua sets nginx makes "_" a "-".
+local function clear_upstream_fields()
+    local header, var = ngx.header, ngx.var
+    local left
+    for raw_name in pairs(ngx.resp.get_headers(0, true)) do
+        local name = lower(raw_name)
+        if not KEPT[name] and var["upstream_http_" .. gsub(name, "-", "_")] then
+            header[name] = nil
+            if find(name, "_", 1, true) and ngx.resp.get_headers(0, true)[raw_name] then
+                left = raw_name
+            end
+        end
+    end
+    return left
+end
+
+
 -- In header_filter. The body filter of the same configuration sends the body: see replaced.
 function _M.replace(state, status, body)
+    local left = clear_upstream_fields()
+    if left then
+        core.log.error("resty.ts: the upstream's field ", left, " cannot be taken out of the ",
+                       "response, so that the connection is cut; nginx's directive ",
+                       "lua_transform_underscores_in_response_headers off lets it be")
+        return ngx.exit(ngx.ERROR)
+    end
     local header = ngx.header
     for _, name in ipairs(OF_THE_RESPONSE) do
         header[name] = nil
