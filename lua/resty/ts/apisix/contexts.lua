@@ -3,8 +3,9 @@
 --
 -- Runs on the Lua side, in workers; `sweep` in a timer. Invariants: a configuration's table has one
 -- context for as long as it is there; a version whose configuration is as before keeps the context,
--- and what the plugin has in it; what was replaced, deleted or disabled is retired, so its plugin's
--- teardown runs once the requests under way have ended.
+-- and what the plugin has in it; what was replaced, deleted or disabled, or has no table any more
+-- while its place has others in use, is retired, so its plugin's teardown runs once the requests
+-- under way have ended.
 
 local chains = require "resty.ts.http.chain"
 local core = require "apisix.core"
@@ -34,10 +35,13 @@ local APISIX_OWN = { _meta = true, _from_consumer = true, _skip_rewrite_in_consu
 
 local _M = {}
 
--- By plugin and place -> { plugin, resource, version, contexts, used_at }. contexts: by the
--- configuration as text -> { chain, metadata, replaced, used, dropped }.
+-- By plugin and place -> { plugin, resource, version, contexts, used_at, used_in }.
+-- contexts: by the configuration as text -> { chain, metadata, replaced, used, used_in, dropped }.
+-- used_at: when a sweep has seen that it was used; used_in: which sweep that was.
 local places = {}
+local indexes = setmetatable({}, { __mode = "k" }) -- as a set
 local sweeping = false
+local sweeps = 0
 
 
 -- A value as it is sent: a copy, as APISIX may write into its own.
@@ -144,7 +148,7 @@ local function find(plugin, conf, api_ctx, metadata)
     local place = places[key]
     if not place then
         place = { plugin = plugin.name, resource = resource, version = version, contexts = {},
-                  used_at = 0 }
+                  used_at = 0, used_in = 0 }
         places[key] = place
     end
     local own = _M.own(conf)
@@ -160,7 +164,7 @@ local function find(plugin, conf, api_ctx, metadata)
                                 plugin.policies(own))
         chain.strict = plugin.strict
         context = { chain = chain, metadata = metadata, replaced = stale, used = true,
-                    dropped = false }
+                    used_in = sweeps, dropped = false }
         place.contexts[text] = context
     end
     -- Another table of the same value, perhaps.
@@ -171,7 +175,9 @@ end
 
 -- Of each plugin a table that goes with the configurations: conf -> context.
 function _M.new_index()
-    return setmetatable({}, { __mode = "k" })
+    local index = setmetatable({}, { __mode = "k" })
+    indexes[index] = true
+    return index
 end
 
 
@@ -221,23 +227,59 @@ local function still_has(resource, plugin)
 end
 
 
--- Retires what is gone, and what was replaced and then used once more by a request under way.
+-- Notes which contexts were used since the last sweep.
+local function note_uses(place)
+    for _, context in pairs(place.contexts) do
+        if context.used then
+            context.used, context.used_in = false, sweeps
+            place.used_in, place.used_at = sweeps, ngx.time()
+        end
+    end
+end
+
+
+-- Whether there is nothing any more that the place is for.
+local function is_gone(place)
+    if place.resource then
+        return not still_has(place.resource, place.plugin)
+    end
+    return ngx.time() - place.used_at > IDLE_SECONDS
+end
+
+
+-- The contexts that tables are there for, as a set.
+local function contexts_with_tables()
+    local found = {}
+    for index in pairs(indexes) do
+        for _, context in pairs(index) do
+            found[context] = true
+        end
+    end
+    return found
+end
+
+
+-- Whether it was another configuration of the same version: where a value was a reference to a
+-- secret, say, APISIX has let go of the table, and others have been used since. One that APISIX
+-- still has, of several in one place, stays, however seldom it is used.
+local function is_outdated(place, context, with_tables)
+    return context.used_in < place.used_in and not with_tables[context]
+end
+
+
+-- Retires what is gone or outdated, and what was replaced and then used once more by a request
+-- under way.
 function _M.sweep()
-    local now = ngx.time()
+    sweeps = sweeps + 1
+    local with_tables
     for key, place in pairs(places) do
-        for _, context in pairs(place.contexts) do
-            if context.used then
-                context.used, place.used_at = false, now
-            end
-        end
-        local gone
-        if place.resource then
-            gone = not still_has(place.resource, place.plugin)
-        else
-            gone = now - place.used_at > IDLE_SECONDS
-        end
+        note_uses(place)
+        local gone = is_gone(place)
         for text, context in pairs(place.contexts) do
-            if gone or context.replaced then
+            if context.used_in < place.used_in then
+                with_tables = with_tables or contexts_with_tables()
+            end
+            if gone or context.replaced or is_outdated(place, context, with_tables) then
                 retire(place, text, context)
             end
         end
