@@ -292,4 +292,79 @@ describe("handlers that do not come back", () => {
         await serves(a);
       },
     ));
+
+  /** A hook on responses, with deadlines that are soon over, beside a route that must go on. */
+  const withResponses = (
+    code: string,
+    settings: Record<string, number>,
+    log: RegExp,
+    body: (a: Apisix) => Promise<void>,
+  ): Promise<void> =>
+    withHooks(
+      {
+        passes,
+        bad: `export default definePlugin({ name: "bad", headerFilter() { ${code} } });`,
+      },
+      {
+        routes: [
+          OK,
+          { id: "bad", ...hookRoute("/bad", "post-resp", [["bad", {}]]) },
+          {
+            id: "open",
+            ...hookRoute("/open", "post-resp", [["bad", {}]], { allow_degradation: true }),
+          },
+        ],
+        pluginAttr: { "resty-ts": { sync_timeout_ms: 300, stall_ms: 60_000, ...settings } },
+        allowLog: [log],
+      },
+      body,
+    );
+
+  it("one that would wait in a filter is told that nothing can, and holds up nobody", () =>
+    withResponses(
+      "return new Promise(() => undefined);",
+      { sync_timeout_ms: 10_000 },
+      /bad, header_filter/,
+      async (a) => {
+        await serves(a);
+        assert.equal((await a.ask("/bad")).status, 503);
+        assert.equal((await a.ask("/open")).status, 200);
+        await serves(a);
+        assert.match(a.errorLog(), /bad, header_filter, .*headerFilter/);
+        assert.equal((await runtimeOf(a)).runtime?.lives, 1);
+      },
+    ));
+
+  it("one that blocks in a filter is given up at the filters' deadline, and lives on", () =>
+    withResponses(
+      "Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2_000);",
+      {},
+      /bad, header_filter, .*timeout/,
+      async (a) => {
+        await serves(a);
+        assert.equal((await a.ask("/bad")).status, 503);
+        await serves(a);
+        const { status, text } = await a.ask("/open");
+        assert.deepEqual([status, (JSON.parse(text) as Seen).url], [200, "/open"]);
+        await serves(a);
+        assert.equal((await runtimeOf(a)).runtime?.lives, 1);
+      },
+    ));
+
+  it("one that spins in a filter ends its environment, and the next one serves", () =>
+    withResponses("for (;;);", { stall_ms: 500 }, /bad, header_filter, |stalled/, async (a) => {
+      for (const [path, expected] of [
+        ["/bad", 503],
+        ["/open", 200],
+      ] as const) {
+        await serves(a);
+        const { stalled = 0 } = (await runtimeOf(a)).runtime ?? {};
+        assert.equal((await a.ask(path)).status, expected);
+        await until("the next environment", async () => {
+          const { state, runtime } = await runtimeOf(a);
+          return state === "ready" && (runtime?.stalled ?? 0) === stalled + 1;
+        });
+      }
+      await serves(a);
+    }));
 });

@@ -195,6 +195,9 @@ for (const hook of ["pre-req", "post-req"] as const) {
     failing("a plugin that throws", ["throws", {}], /throws.*out of luck/s, {
       throws: rewrites("throws", `throw new Error("out of luck");`),
     });
+    failing("a plugin without a handler for requests", ["after", {}], /after does nothing in/, {
+      after: `export default definePlugin({ name: "after", headerFilter() {} });`,
+    });
     failing("a plugin that does not compile", ["broken", {}], /broken/, {
       broken: "export default definePlugin({ name: ",
     });
@@ -272,7 +275,7 @@ describe("ts-plugin-post-resp", () => {
     ));
 
   const failing = (title: string, sources: Record<string, string>, log: RegExp): void => {
-    const name = Object.keys(sources)[0] ?? "nobody";
+    const name = Object.keys(sources)[0]?.replace(/\.\w+$/, "") ?? "nobody";
     it(`${title}: 503 in place of the response, and the error log says so`, () =>
       withHooks(
         sources,
@@ -309,6 +312,16 @@ describe("ts-plugin-post-resp", () => {
         name: "throws", headerFilter() { throw new Error("out of luck"); } });`,
     },
     /throws.*out of luck/s,
+  );
+  failing(
+    "a plugin of the JavaScript runner, which has nothing for responses",
+    { "runner.cjs": "module.exports = { filter() {} };" },
+    /runner does nothing in ts-plugin-post-resp: .* list it in ts-plugin-pre-req or ts-plugin-post-req/,
+  );
+  failing(
+    "a plugin without a handler for responses",
+    { before: rewrites("before", "") },
+    /before does nothing in ts-plugin-post-resp: .* headerFilter, bodyFilter, log/,
   );
 
   it("beside proxy-mirror, which gets a copy of the request", () =>
