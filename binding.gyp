@@ -15,7 +15,10 @@
         "-isystem <!(node -p \"require('path').resolve(require('node-addon-api').include_dir)\")"
       ],
       "cflags_cc!": ["-std=gnu++17", "-std=gnu++20"],
-      "ldflags": ["-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack"]
+      "ldflags": [
+        "-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack", "-Wl,-z,text", "-Wl,--build-id=sha1",
+        "-Wl,--version-script=<(module_root_dir)/native/addon.map"
+      ]
     }
   ]
 }

@@ -1,7 +1,7 @@
 # libresty_ts_node<ABI>.so: the embedded runtime and the addon, linked against one libnode.
-set(RTS_LIBNODE_FILE ${PROJECT_SOURCE_DIR}/.deps/libnode.json)
+set(RTS_LIBNODE_FILE ${PROJECT_SOURCE_DIR}/.deps/libnode.json CACHE FILEPATH "the libnode to build for")
 if(NOT EXISTS ${RTS_LIBNODE_FILE})
-  message(FATAL_ERROR "no .deps/libnode.json: run `node scripts/setup.mjs` first")
+  message(FATAL_ERROR "no ${RTS_LIBNODE_FILE}: run `node scripts/setup.mjs` first")
 endif()
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${RTS_LIBNODE_FILE})
 file(READ ${RTS_LIBNODE_FILE} RTS_LIBNODE_JSON)

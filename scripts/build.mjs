@@ -12,20 +12,30 @@ import {
 import os from "node:os";
 import path from "node:path";
 import { recorded } from "./lib/libnode.mjs";
-import { exists, Failure, inRoot, isMain, modified, runQuietly, script } from "./lib/run.mjs";
+import { nodedir } from "./lib/nodedir.mjs";
+import {
+  exists,
+  Failure,
+  inRoot,
+  isMain,
+  isProgress,
+  modified,
+  runQuietly,
+  script,
+} from "./lib/run.mjs";
 
 const NO_LIBNODE = "no libnode: run `node scripts/setup.mjs` first";
 const node = process.execPath;
 const jobs = String(os.availableParallelism());
 
-/** Of make's chatter, what a reader wants. @param {string} line */
-const isProgress = (line) => /^\[[ \d]+%\] (Building|Linking)|^ {2}(CC|CXX|SOLINK)/.test(line);
-
-/** A symlink build/Release/libnode/libnode.so.ABI, where the core looks first, when the libnode is not the system's. */
-function linkLibnode() {
+/**
+ * A symlink libnode/libnode.so.ABI beside the libraries, where the core looks first, when the libnode is not the system's.
+ * @param {string} libraries their folder
+ */
+export function linkLibnode(libraries) {
   const found = recorded();
   if (found === undefined) throw new Failure(NO_LIBNODE);
-  const folder = inRoot("build/Release/libnode");
+  const folder = path.join(libraries, "libnode");
   if (!found.lib.startsWith(inRoot(".deps")))
     return rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
@@ -44,7 +54,7 @@ async function buildNative() {
   // cmake-js downloads Node's headers unless this says where some are. Ours come from .deps/libnode.json in any case.
   const nodedir = path.resolve(found.includeDir, "../..");
   await cmake("build-cmake", { RTS_WERROR: process.env.CI ? "ON" : "OFF" }, nodedir);
-  linkLibnode();
+  linkLibnode(inRoot("build/Release"));
 }
 
 /**
@@ -75,16 +85,6 @@ async function cmake(out, options, nodedir) {
     await runQuietly(node, [...args, ...defines, "configure"], { env });
   }
   await runQuietly(node, [...args, "--parallel", jobs, "build"], { env, keep: isProgress });
-}
-
-/**
- * Where include/node is: in the tree of the node that runs us, the distribution's, or libnode's. Any will do, as the addon
- * keeps to Node-API and libuv's stable part; without one node-gyp would download them.
- * @param {import("./lib/libnode.mjs").Libnode} libnode
- */
-function nodedir({ includeDir }) {
-  const prefixes = [path.resolve(node, "../.."), "/usr", path.resolve(includeDir, "../..")];
-  return prefixes.find((prefix) => existsSync(path.join(prefix, "include/node/node_api.h")));
 }
 
 async function buildAddon() {

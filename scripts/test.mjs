@@ -68,6 +68,7 @@ const suites = {
       throw new Failure("no *_test.lua below test/lua");
     }
   },
+  packaging: (tally, pattern) => runNode(tally, "test/packaging", pattern, 1),
   ts: (tally, pattern) => runNode(tally, "test/ts", pattern),
   // One file at a time: each has an nginx of its own, and what one leaves behind another would find.
   integration: (tally, pattern) => runNode(tally, "test/integration", pattern, 1),

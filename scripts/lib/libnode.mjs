@@ -35,7 +35,7 @@ function abiOf(includeDir) {
 }
 
 /** @param {string} prefix such as /usr @returns {Libnode | undefined} */
-function findBelow(prefix) {
+export function findBelow(prefix) {
   const includeDir = path.join(prefix, "include/node");
   const abi = abiOf(includeDir);
   if (abi === undefined) return undefined;

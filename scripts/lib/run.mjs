@@ -100,6 +100,10 @@ export function run(command, args, options = {}) {
   });
 }
 
+/** Of make's chatter, what a reader wants. @param {string} line */
+export const isProgress = (line) =>
+  /^\[[ \d]+%\] (Building|Linking)|^ {2}(CC|CXX|SOLINK)/.test(line);
+
 /**
  * Runs and prints only the lines of progress that `keep` picks, but everything when it failed; also, unless told not to,
  * when it warned of something.
