@@ -8,6 +8,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { registerApisix } from "./commands/apisix.js";
+import { registerBuild } from "./commands/build.js";
 import { registerCheck } from "./commands/check.js";
 import { registerHost } from "./commands/host.js";
 import { ExitCode, finish, UsageError } from "./exit.js";
@@ -27,6 +28,7 @@ Exit codes: 0 done; 1 something is wrong with a plugin, a configuration or the m
 --check has found a difference; 2 the command cannot be carried out as it was given.`,
   );
 
+registerBuild(program);
 registerCheck(program);
 registerHost(program);
 registerApisix(program);

@@ -101,7 +101,8 @@ function packagesStayPut(imports: Set<string>, failures: unknown[]): esbuild.Plu
   };
 }
 
-const hostSdk: esbuild.Plugin = {
+/** `resty-ts` is what the host provides. */
+export const hostSdk: esbuild.Plugin = {
   name: "host-sdk",
   setup(build) {
     build.onResolve({ filter: /^resty-ts$/ }, ({ path: name }) => ({
@@ -149,7 +150,8 @@ export async function withCompiler<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
-function messageOfFailure(failure: esbuild.BuildFailure, folder: string): string {
+/** Each error as `file:line:column: text`. @param folder that esbuild's paths start in. */
+export function messageOfFailure(failure: esbuild.BuildFailure, folder: string): string {
   return failure.errors
     .map(({ location, text }) =>
       location === null
