@@ -12,6 +12,7 @@ import {
 import os from "node:os";
 import path from "node:path";
 import { recorded } from "./lib/libnode.mjs";
+import { stalePrebuilds } from "./lib/prebuilds.mjs";
 import { nodedir } from "./lib/nodedir.mjs";
 import {
   exists,
@@ -125,6 +126,8 @@ const steps = { native: buildNative, addon: buildAddon, host: buildHost, dist: b
 /** @param {Step[]} [names] */
 export async function build(names = ["native", "addon", "host", "dist"]) {
   for (const name of names) await steps[name]();
+  const stale = stalePrebuilds();
+  if (stale !== undefined) throw new Failure(stale);
 }
 
 if (isMain(import.meta.url)) {

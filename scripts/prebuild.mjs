@@ -20,6 +20,7 @@ import {
 import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
+import { linkLibnode } from "./build.mjs";
 import { bundleHost } from "./bundle-host.mjs";
 import { readElf } from "./lib/elf.mjs";
 import { findBelow, recorded } from "./lib/libnode.mjs";
@@ -156,6 +157,9 @@ if (isMain(import.meta.url)) {
     const byAbi = new Map(
       [...(own === undefined ? [] : [own]), ...named].map((one) => [one.abi, one]),
     );
-    console.log(await prebuild(path.resolve(values.out), [...byAbi.values()]));
+    const folder = await prebuild(path.resolve(values.out), [...byAbi.values()]);
+    // Lua takes these before the local build, in this project.
+    if (path.dirname(folder) === inRoot("prebuilds")) linkLibnode(folder);
+    console.log(folder);
   });
 }

@@ -54,6 +54,16 @@ static void abi_list(const int *abis, int count, char *out, size_t size)
     }
 }
 
+static int has_abi(const int *abis, int count, int abi)
+{
+    for (int i = 0; i < count; i++) {
+        if (abis[i] == abi) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 /* The ABI in "libnode.so.108", the soname that every distribution gives it; 0 when not there. */
 static int libnode_abi(void *handle, char *path, size_t path_size)
 {
@@ -152,6 +162,11 @@ int rts_loader_load(const char *library_dir, const char *libnode, rts_loaded_t *
         char have[192];
         char error[512];
         snprintf(error, sizeof(error), "%s", dlerror());
+        if (has_abi(abis, count, abi)) {
+            snprintf(text, text_size, "the backend for %s does not load: %s", out->libnode_path,
+                     error);
+            return -RTS_E_WRONG_ABI;
+        }
         abi_list(abis, count, have, sizeof(have));
         snprintf(text, text_size, "%s has ABI %d, and the backends in %s are for %s: %s",
                  out->libnode_path, abi, library_dir, have, error);

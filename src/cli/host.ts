@@ -9,11 +9,14 @@ import { createRequire } from "node:module";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { UsageError } from "./exit.js";
+import { platform } from "./platform.js";
 
 const inDist = (name: string): string => fileURLToPath(new URL(`../${name}`, import.meta.url));
 
 function findAddon(): string | undefined {
-  return [inDist("resty_ts.node"), inDist("../build/Release/resty_ts.node")].find(existsSync);
+  return [".", `../prebuilds/${platform}`, "../build/Release"]
+    .map((folder) => inDist(`${folder}/resty_ts.node`))
+    .find(existsSync);
 }
 
 /** Returns at once; the host runs until a signal ends it. @throws {UsageError} */

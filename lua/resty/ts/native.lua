@@ -9,8 +9,11 @@ local cdef = require "resty.ts.cdef"
 local ffi_new = ffi.new
 local ffi_str = ffi.string
 local io_open = io.open
+local ipairs = ipairs
 local pcall = pcall
 local tonumber = tonumber
+local str_find = string.find
+local str_lower = string.lower
 local str_match = string.match
 local str_gmatch = string.gmatch
 
@@ -47,30 +50,60 @@ local function project_root()
 end
 
 
+-- errno.h's for a path that leads nowhere.
+local NOT_THERE = { [2] = true, [20] = true }
+
+-- One that is there but cannot be opened is: who loads it is told why.
 local function exists(path)
-    local file = io_open(path, "rb")
+    local file, _, errno = io_open(path, "rb")
     if file then
         file:close()
         return true
     end
-    return false
+    return not NOT_THERE[errno]
+end
+
+
+-- The machine's kind, as folders of prebuilds/ are named (scripts/lib/platform.mjs).
+local function platform()
+    local name = str_lower(ffi.os) .. "-" .. ffi.arch
+    local maps = io_open("/proc/self/maps", "rb")
+    if maps then
+        -- A machine may have both; what counts is what this process runs on.
+        if str_find(maps:read("*a"), "/ld-musl-", 1, true) then
+            name = name .. "-musl"
+        end
+        maps:close()
+    end
+    return name
+end
+
+
+-- Where a library is looked for, in this order.
+local function folders()
+    local list = {}
+    for pattern in str_gmatch(package.cpath, "[^;]+") do
+        list[#list + 1] = str_match(pattern, "^(.*/)[^/]*%?[^/]*$")
+    end
+    local root = project_root()
+    if root then
+        list[#list + 1] = root .. "prebuilds/" .. platform() .. "/"
+        list[#list + 1] = root .. "build/Release/"
+    end
+    return list, root
 end
 
 
 local function find_library()
-    for pattern in str_gmatch(package.cpath, "[^;]+") do
-        local path = str_match(pattern, "^(.*/)[^/]*%?[^/]*$")
-        if path and exists(path .. "libresty_ts.so") then
-            return path .. "libresty_ts.so"
+    local list, root = folders()
+    for _, folder in ipairs(list) do
+        if exists(folder .. "libresty_ts.so") then
+            return folder .. "libresty_ts.so"
         end
     end
-    local root = project_root()
-    if root and exists(root .. "build/Release/libresty_ts.so") then
-        return root .. "build/Release/libresty_ts.so"
-    end
     return nil, "libresty_ts.so is neither on package.cpath nor in "
-                .. (root or "./") .. "build/Release: run `npm run build`, or name it with "
-                .. "ts.start{ library = ... }"
+                .. (root or "./") .. "prebuilds/" .. platform() .. " nor in build/Release there: "
+                .. "deploy a bundle, run `npm run build`, or name it with ts.start{ library = ... }"
 end
 
 
@@ -90,7 +123,8 @@ function _M.load(path)
     end
     local ok, loaded = pcall(ffi.load, path)
     if not ok then
-        return nil, loaded
+        -- Of a file that is broken the loader may tell without saying which.
+        return nil, str_find(loaded, path, 1, true) and loaded or path .. ": " .. loaded
     end
     local is_ours, version = pcall(function()
         return ffi_str(loaded.rts_version())
