@@ -8,6 +8,7 @@ export default defineConfig(
     ".deps",
     "build",
     "build-cmake",
+    "build-site",
     "build-test",
     "dist",
     "prebuilds",

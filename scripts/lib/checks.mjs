@@ -73,6 +73,11 @@ export function linters() {
       command: process.execPath,
       args: ["scripts/docs.mjs", "--check"],
     },
+    {
+      title: "the documentation's site builds, and no link in it is dead",
+      command: process.execPath,
+      args: ["scripts/site.mjs"],
+    },
   ];
 }
 
