@@ -10,6 +10,7 @@ import { Command, CommanderError } from "commander";
 import { registerApisix } from "./commands/apisix.js";
 import { registerBuild } from "./commands/build.js";
 import { registerCheck } from "./commands/check.js";
+import { registerDoctor } from "./commands/doctor.js";
 import { registerHost } from "./commands/host.js";
 import { ExitCode, finish, UsageError } from "./exit.js";
 
@@ -30,6 +31,7 @@ Exit codes: 0 done; 1 something is wrong with a plugin, a configuration or the m
 
 registerBuild(program);
 registerCheck(program);
+registerDoctor(program);
 registerHost(program);
 registerApisix(program);
 
