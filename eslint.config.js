@@ -54,7 +54,7 @@ export default defineConfig(
   },
   {
     // node:test's describe and it return promises that its runner awaits itself.
-    files: ["test/**"],
+    files: ["test/**", "templates/**/test/**"],
     rules: {
       // Their callbacks are async by habit, and what a test exports only tests import.
       "@typescript-eslint/explicit-module-boundary-types": "off",

@@ -12,6 +12,7 @@ import { registerBuild } from "./commands/build.js";
 import { registerCheck } from "./commands/check.js";
 import { registerDoctor } from "./commands/doctor.js";
 import { registerHost } from "./commands/host.js";
+import { registerInit } from "./commands/init.js";
 import { ExitCode, finish, UsageError } from "./exit.js";
 
 const manifest = new URL("../../package.json", import.meta.url);
@@ -33,6 +34,7 @@ registerBuild(program);
 registerCheck(program);
 registerDoctor(program);
 registerHost(program);
+registerInit(program);
 registerApisix(program);
 
 try {

@@ -10,7 +10,14 @@ const USAGE = 2;
 
 describe("resty-ts", () => {
   test("has help with examples for each command, and its version", async () => {
-    for (const args of [["build"], ["check"], ["doctor"], ["host"], ["apisix", "generate"]]) {
+    for (const args of [
+      ["build"],
+      ["check"],
+      ["doctor"],
+      ["host"],
+      ["init"],
+      ["apisix", "generate"],
+    ]) {
       const { code, stdout, stderr } = await runCli(...args, "--help");
       assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
       assert.match(stdout, new RegExp(`Examples:\n  resty-ts ${args.join(" ")}[ \n]`));
