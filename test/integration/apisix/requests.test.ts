@@ -199,7 +199,6 @@ describe("a response that ts-plugin-post-resp puts a 503 in the place of", () =>
         "x-empty": "",
         "content-type": "application/secret",
         "content-language": "en",
-        "www-authenticate": "Basic",
         location: "/secret",
         etag: '"secret"',
         vary: "cookie",

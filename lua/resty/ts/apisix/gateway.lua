@@ -62,6 +62,7 @@ end
 
 -- Whatever else is in the response is the gateway's: APISIX's plugins have set it.
 -- Returns the name of a field that is still there: in names that Lua sets nginx makes "_" a "-".
+-- WWW-Authenticate stays, too, where lua-nginx-module cannot take it out (nginx 1.29).
 local function clear_upstream_fields()
     local header, var = ngx.header, ngx.var
     local left
