@@ -15,6 +15,8 @@ local ipairs = ipairs
 local tostring = tostring
 local type = type
 
+local CLOSED = require("resty.ts.http.options").CLOSED
+
 local null = values.null
 -- What APISIX has in an item of plugin metadata for itself, unless the plugin's schema has it, too.
 local OF_ITEMS = { "id", "create_time", "update_time" }
@@ -37,8 +39,6 @@ end
 
 
 -- Policies of its own are the TypeScript plugin's; these are for when nobody can ask it.
-local CLOSED = { on_error = 500, on_timeout = 504, on_overload = 503 }
-
 local function policies()
     return CLOSED
 end

@@ -14,7 +14,7 @@ local values = require "resty.ts.values"
 local ngx = ngx
 local ipairs = ipairs
 
-local CLOSED = { on_error = 500, on_timeout = 504, on_overload = 503 }
+local CLOSED = require("resty.ts.http.options").CLOSED
 
 local _M = {}
 
