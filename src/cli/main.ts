@@ -10,6 +10,7 @@ import { Command, CommanderError } from "commander";
 import { registerApisix } from "./commands/apisix.js";
 import { registerBuild } from "./commands/build.js";
 import { registerCheck } from "./commands/check.js";
+import { registerDev } from "./commands/dev.js";
 import { registerDoctor } from "./commands/doctor.js";
 import { registerHost } from "./commands/host.js";
 import { registerInit } from "./commands/init.js";
@@ -32,6 +33,7 @@ Exit codes: 0 done; 1 something is wrong with a plugin, a configuration or the m
 
 registerBuild(program);
 registerCheck(program);
+registerDev(program);
 registerDoctor(program);
 registerHost(program);
 registerInit(program);

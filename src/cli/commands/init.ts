@@ -12,7 +12,7 @@ export function registerInit(program: Command): void {
       `
 Examples:
   resty-ts init gateway
-  cd gateway && npm install && npm test`,
+  cd gateway && npm install && npm test && npm run dev`,
     )
     .action(async (dir: string) => {
       const { init } = await import("../init/init.js");

@@ -130,17 +130,29 @@ function libraryFindings(told: ReadonlyMap<string, string>): Finding[] {
   return [fault("resty-ts", `libresty_ts.so does not load: ${firstLine(noLibrary)}`, cure)];
 }
 
-/** @param given by --nginx and --nginx-conf. */
-export function lookAtNginx(
+/** nginx, and the modules that it must load to have Lua. */
+export interface FoundNginx {
+  readonly program: string;
+  readonly version: string;
+  readonly prefix: string;
+  /** The user and the configuration that it was built with. */
+  readonly user: string;
+  readonly file: string;
+  /** None where Lua is built in. */
+  readonly modules: readonly string[];
+}
+
+/** @returns it, or what is wrong with it; `modules`: or why it has no Lua. */
+function ask(
   machine: Machine,
-  given: { readonly nginx?: string; readonly conf?: string },
-): NginxReport {
-  const program = machine.program(given.nginx ?? "nginx");
+  name: string,
+): Finding | (Omit<FoundNginx, "modules"> & { readonly modules: readonly string[] | Finding }) {
+  const program = machine.program(name);
   if (program === undefined) {
-    const text = `there is no nginx: ${given.nginx ?? "neither on the PATH nor in the usual folders"}`;
+    const where = name === "nginx" ? "neither on the PATH nor in the usual folders" : name;
     const cure =
       "apt-get install nginx libnginx-mod-http-lua, or install OpenResty; --nginx names one elsewhere";
-    return { findings: [fault("nginx", text, cure)], nginx: undefined, library: undefined };
+    return fault("nginx", `there is no nginx: ${where}`, cure);
   }
   const built = machine.run(program, "-V");
   const words = `${built.stdout}\n${built.stderr}`;
@@ -149,34 +161,65 @@ export function lookAtNginx(
     const text = `${program} does not run: ${firstLine(built.stderr) || "it said nothing"}`;
     const cure =
       "run `nginx -V` yourself: a library of it is missing, or it is for another machine";
-    return { findings: [fault("nginx", text, cure)], nginx: undefined, library: undefined };
+    return fault("nginx", text, cure);
   }
-  const option = (name: string): string | undefined =>
-    new RegExp(`--${name}=(\\S+)`).exec(words)?.[1];
+  const option = (each: string): string | undefined =>
+    new RegExp(`--${each}=(\\S+)`).exec(words)?.[1];
   const prefix = option("prefix") ?? "/usr/local/nginx";
-  const file = given.conf ?? option("conf-path") ?? path.join(prefix, "conf/nginx.conf");
+  const folder = option("modules-path") ?? path.join(prefix, "modules");
+  const isBuiltIn = /--add-module=\S*(ngx_lua|lua-nginx-module)/.test(words);
+  return {
+    program,
+    version,
+    prefix,
+    user: option("user") ?? "nobody",
+    file: option("conf-path") ?? path.join(prefix, "conf/nginx.conf"),
+    modules: isBuiltIn ? [] : luaModules(machine, folder),
+  };
+}
+
+function luaModules(machine: Machine, folder: string): readonly string[] | Finding {
+  const module = path.join(folder, LUA_MODULE);
+  if (machine.exists(module)) {
+    return [path.join(folder, NDK_MODULE), module].filter((each) => machine.exists(each));
+  }
+  const text = `nginx has no Lua module: none is built in, and ${module} is not there`;
+  return fault("lua-nginx-module", text, "apt-get install libnginx-mod-http-lua, or use OpenResty");
+}
+
+/** @returns an nginx that has Lua, or what is wrong. */
+export function findNginx(machine: Machine): FoundNginx | Finding {
+  const found = ask(machine, "nginx");
+  if ("check" in found) return found;
+  const { modules } = found;
+  return "check" in modules ? modules : { ...found, modules };
+}
+
+/** @param given by --nginx and --nginx-conf. */
+export function lookAtNginx(
+  machine: Machine,
+  given: { readonly nginx?: string; readonly conf?: string },
+): NginxReport {
+  const found = ask(machine, given.nginx ?? "nginx");
+  if ("check" in found) return { findings: [found], nginx: undefined, library: undefined };
+  const { program, version, prefix, user, modules: known } = found;
+  const file = given.conf ?? found.file;
   const config = readConfig(machine, file, prefix);
-  const nginx = { program, prefix, user: option("user") ?? "nobody", config };
+  const nginx = { program, prefix, user, config };
   const findings = [ok("nginx", `${version} (${program})`)];
   if (!machine.exists(file)) {
     const cure = "--nginx-conf names the one that you use";
     findings.push(fault("nginx", `its configuration ${file} is not there`, cure));
   }
-
-  const isBuiltIn = /--add-module=\S*(ngx_lua|lua-nginx-module)/.test(words);
-  let modules = config.modules;
-  if (!isBuiltIn && !modules.some((each) => path.basename(each) === LUA_MODULE)) {
-    const folder = option("modules-path") ?? path.join(prefix, "modules");
-    const module = path.join(folder, LUA_MODULE);
-    if (!machine.exists(module)) {
-      const text = `nginx has no Lua module: none is built in, and ${module} is not there`;
-      const cure = "apt-get install libnginx-mod-http-lua, or use OpenResty";
-      findings.push(fault("lua-nginx-module", text, cure));
-      return { findings, nginx, library: undefined };
-    }
-    modules = [path.join(folder, NDK_MODULE), module].filter((each) => machine.exists(each));
-    const text = `${module} is there, and ${file} does not load it`;
-    const cure = `at its top: ${modules.map((each) => `load_module ${each};`).join(" ")}`;
+  const isLoaded = config.modules.some((each) => path.basename(each) === LUA_MODULE);
+  if (!isLoaded && "check" in known) {
+    return { findings: [...findings, known], nginx, library: undefined };
+  }
+  let { modules } = config;
+  if (!isLoaded && !("check" in known) && known.length > 0) {
+    modules = known;
+    const text = `${known.at(-1) ?? ""} is there, and ${file} does not load it`;
+    const cure = `at its top: ${known.map((each) => `load_module ${each};`).join(" ")}`;
     findings.push(fault("lua-nginx-module", text, cure));
   }
   const { told, stderr } = probe(machine, program, config, modules);

@@ -37,6 +37,7 @@ function manifestFor(folder: string): string {
     private: true,
     type: "module",
     scripts: {
+      dev: "resty-ts dev",
       test: "node --import tsx --test test/*.test.ts",
       types: "tsc",
       check: "resty-ts check --conf resty-ts.json",

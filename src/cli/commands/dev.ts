@@ -1,0 +1,42 @@
+/** `resty-ts dev` as the command line has it. */
+import { type Command, InvalidArgumentError } from "commander";
+import { ExitCode, finish } from "../exit.js";
+
+interface DevFlags {
+  readonly plugins?: string;
+  readonly config: string;
+  readonly port: number;
+}
+
+const MOST_PORT = 65_535;
+
+function portOf(text: string): number {
+  const port = Number(text);
+  if (Number.isInteger(port) && port >= 1 && port <= MOST_PORT) return port;
+  throw new InvalidArgumentError(`a port is a whole number from 1 to ${MOST_PORT}`);
+}
+
+export function registerDev(program: Command): void {
+  program
+    .command("dev")
+    .description("run an nginx with the project's plugins, which are reloaded as they change")
+    .option("--plugins <dir>", "the plugins' folder; else plugins or src/plugins")
+    .option("--config <file>", "which plugins serve which paths", "resty-ts.json")
+    .option("--port <number>", "on loopback", portOf, 8080)
+    .addHelpText(
+      "after",
+      `
+Prints each request with its status and how long each phase took, and what nginx's error log
+says: what a handler throws comes with its stack in TypeScript. Ctrl-C ends it.
+
+Examples:
+  resty-ts dev
+  resty-ts dev --port 9000 --plugins plugins --config conf/dev.json`,
+    )
+    .action(async ({ plugins, config, port }: DevFlags) => {
+      const { pluginsFolder } = await import("../project.js");
+      const { dev } = await import("../dev/dev.js");
+      const isStopped = await dev({ plugins: pluginsFolder(plugins), config, port });
+      finish(isStopped ? ExitCode.ok : ExitCode.wrong);
+    });
+}
