@@ -9,6 +9,7 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { registerApisix } from "./commands/apisix.js";
 import { registerBuild } from "./commands/build.js";
+import { registerBundle } from "./commands/bundle.js";
 import { registerCheck } from "./commands/check.js";
 import { registerDev } from "./commands/dev.js";
 import { registerDoctor } from "./commands/doctor.js";
@@ -32,6 +33,7 @@ Exit codes: 0 done; 1 something is wrong with a plugin, a configuration or the m
   );
 
 registerBuild(program);
+registerBundle(program);
 registerCheck(program);
 registerDev(program);
 registerDoctor(program);
