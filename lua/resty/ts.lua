@@ -58,6 +58,7 @@ local OPTIONS = {
     stall_ms = { "number", 1000, 10, 3600000 },
     watch = { "boolean", false },
     reload_file = { "string" },
+    inspect = { "string" },
     spin_us = { "number", 80, 0, 10000 },
     instances = { "number", 1, 1, 64 },
     first_cursor = { "number", 0, 0, 4294967295 }, -- for tests

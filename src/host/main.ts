@@ -9,6 +9,7 @@ import { knowSchemas } from "../http/config.js";
 import { Channel, type NativeChannel } from "./channel.js";
 import { decode } from "./codec.js";
 import { messageOf, stackOf } from "./describe.js";
+import { openInspector } from "./inspect.js";
 import { Dispatcher, type DispatcherOptions } from "./dispatcher.js";
 import { KeptCompiled } from "./kept.js";
 import { Logger } from "./log.js";
@@ -53,6 +54,8 @@ export interface HostSettings extends DispatcherOptions {
   readonly watch: boolean;
   /** A file whose change reloads what has changed; "": none. */
   readonly reloadFile: string;
+  /** Where the inspector listens, an address of loopback with a port; "": it does not. */
+  readonly inspect: string;
 }
 
 /**
@@ -81,6 +84,7 @@ export function main(binding: Binding, external: unknown, settings: Uint8Array):
   const dispatcher = new Dispatcher(channel, modules, logger, options);
   const reloader = new Reloader({ modules, dispatcher, plugins, engine, logger });
   logger.captureConsole();
+  if (options.inspect !== "") openInspector(options.inspect, logger);
 
   process.on("uncaughtExceptionMonitor", (error) => {
     logger.write("error", `uncaught exception, the environment ends: ${stackOf(error)}`);

@@ -27,6 +27,11 @@ t.test("a wrong option is named, with what it takes", function()
         { { modules = fixtures, runtime_dir = 1 }, "runtime_dir", "string" },
         { { modules = fixtures, privileged_agent = 1 }, "privileged_agent", "boolean" },
         { { modules = fixtures, ring_bytes = 5000 }, "ring_bytes", "power of two" },
+        { { modules = fixtures, inspect = "0.0.0.0:9229" }, "inspect", "loopback" },
+        { { modules = fixtures, inspect = "localhost.example:9229" }, "inspect", "loopback" },
+        { { modules = fixtures, inspect = "127.0.0.1" }, "inspect", "with a port" },
+        { { modules = fixtures, inspect = "127.0.0.1:70000" }, "inspect", "with a port" },
+        { { modules = fixtures, inspect = "127.0.0.1:9229", shared = true }, "inspect", "share" },
         { { modules = fixtures, first_cursor = 4 }, "first_cursor", "multiple of 8" },
     }
     local limits = {

@@ -10,6 +10,8 @@ local ipairs = ipairs
 local type = type
 local concat = table.concat
 local find = string.find
+local match = string.match
+local tonumber = tonumber
 
 -- As rts_runtime_options_t has them.
 local RUNTIMES = { embedded = 0, process = 1, auto = 2 }
@@ -17,8 +19,32 @@ local RUNTIMES = { embedded = 0, process = 1, auto = 2 }
 local _M = {}
 
 
+-- Whoever reaches the inspector runs what they like as the worker's user: so loopback alone.
+local function check_inspect(address)
+    local host, port = match(address, "^(.*):(%d+)$")
+    port = tonumber(port)
+    if not port or port < 1 or port > 65535
+       or not (host == "[::1]" or find(host, "^127%.%d+%.%d+%.%d+$"))
+    then
+        return failure("bad_option", "inspect is an address of loopback with a port, such as "
+                                     .. "\"127.0.0.1:9229\", not \"" .. address .. "\"")
+    end
+    return true
+end
+
+
 -- Returns true; or nil, err, code.
 function _M.check(options)
+    if options.inspect then
+        if options.connect or options.shared then
+            return failure("bad_option", "inspect is not for a host that workers share: start one "
+                                         .. "by hand, with node --inspect")
+        end
+        local ok, err, code = check_inspect(options.inspect)
+        if not ok then
+            return nil, err, code
+        end
+    end
     if not RUNTIMES[options.runtime] then
         return failure("bad_option", "runtime is \"auto\", \"embedded\" or \"process\", not \""
                                      .. options.runtime .. "\"")

@@ -6,8 +6,10 @@ interface DevFlags {
   readonly plugins?: string;
   readonly config: string;
   readonly port: number;
+  readonly inspect?: number | true;
 }
 
+const INSPECTOR_PORT = 9229;
 const MOST_PORT = 65_535;
 
 function portOf(text: string): number {
@@ -23,6 +25,7 @@ export function registerDev(program: Command): void {
     .option("--plugins <dir>", "the plugins' folder; else plugins or src/plugins")
     .option("--config <file>", "which plugins serve which paths", "resty-ts.json")
     .option("--port <number>", "on loopback", portOf, 8080)
+    .option("--inspect [port]", "open Node's inspector on loopback, on 9229 or this port", portOf)
     .addHelpText(
       "after",
       `
@@ -31,12 +34,18 @@ says: what a handler throws comes with its stack in TypeScript. Ctrl-C ends it.
 
 Examples:
   resty-ts dev
+  resty-ts dev --inspect                   # then chrome://inspect, or an editor
   resty-ts dev --port 9000 --plugins plugins --config conf/dev.json`,
     )
-    .action(async ({ plugins, config, port }: DevFlags) => {
+    .action(async ({ plugins, config, port, inspect }: DevFlags) => {
       const { pluginsFolder } = await import("../project.js");
       const { dev } = await import("../dev/dev.js");
-      const isStopped = await dev({ plugins: pluginsFolder(plugins), config, port });
+      const isStopped = await dev({
+        plugins: pluginsFolder(plugins),
+        config,
+        port,
+        inspect: inspect === true ? INSPECTOR_PORT : inspect,
+      });
       finish(isStopped ? ExitCode.ok : ExitCode.wrong);
     });
 }

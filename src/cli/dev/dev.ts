@@ -15,7 +15,7 @@ import { colours } from "../colour.js";
 import { Machine } from "../doctor/machine.js";
 import { findNginx } from "../doctor/nginx.js";
 import { UsageError } from "../exit.js";
-import { DEV_LUA, devConfig, type DevEvent } from "./nginx-config.js";
+import { devConfig, type DevEvent } from "./nginx-config.js";
 import { ErrorLog, shownEvent } from "./output.js";
 import { readProjectFile } from "./project-file.js";
 
@@ -24,6 +24,8 @@ export interface DevOptions {
   /** resty-ts.json. */
   readonly config: string;
   readonly port: number;
+  /** The inspector's port. */
+  readonly inspect: number | undefined;
 }
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
@@ -43,17 +45,17 @@ function end(child: ChildProcess): void {
 }
 
 /** Resolves when it has ended. @returns whether somebody has ended it. @throws {UsageError} */
-export async function dev({ plugins, config, port }: DevOptions): Promise<boolean> {
+export async function dev({ plugins, config, port, inspect }: DevOptions): Promise<boolean> {
   const project = readProjectFile(config);
   const nginx = findNginx(new Machine("/"));
   if ("check" in nginx) throw new UsageError(`${nginx.text}\ncure: ${nginx.cure ?? ""}`);
   const root = fileURLToPath(new URL("../../../", import.meta.url));
   const prefix = mkdtempSync(path.join(tmpdir(), "resty-ts-dev-"));
   try {
-    const places = { prefix, port, plugins: path.resolve(plugins), root, modules: nginx.modules };
+    const { modules } = nginx;
+    const places = { prefix, port, plugins: path.resolve(plugins), root, modules, inspect };
     const file = path.join(prefix, "nginx.conf");
     writeFileSync(file, devConfig(project, places));
-    writeFileSync(path.join(prefix, "resty_ts_dev.lua"), DEV_LUA);
     return await run(nginx.program, prefix, file, port);
   } finally {
     rmSync(prefix, { recursive: true, force: true });

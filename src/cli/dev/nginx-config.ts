@@ -12,10 +12,12 @@ export interface DevPlaces {
   readonly port: number;
   /** Absolute. */
   readonly plugins: string;
-  /** Of this package: the folder that `lua` is in. */
+  /** Of this package: the folder that `lua` and `templates` are in. */
   readonly root: string;
   /** load_module's. */
   readonly modules: readonly string[];
+  /** The inspector's port. */
+  readonly inspect: number | undefined;
 }
 
 /** What a line of its stdout says. */
@@ -31,7 +33,8 @@ export type DevEvent =
       readonly phases: Readonly<Record<string, number>>;
     };
 
-const PHASES = ["rewrite", "access", "content", "header_filter", "body_filter"];
+/** So that a breakpoint may hold a handler. */
+const UNHURRIED = "timeout_ms = 3600000, stall_ms = 3600000, sync_timeout_ms = 60000,";
 
 function luaText(text: string): string {
   const bytes = Buffer.from(text, "utf8").toString("latin1");
@@ -42,88 +45,20 @@ function luaText(text: string): string {
   return `"${escaped}"`;
 }
 
+/** As an expression where `ts` is resty.ts. */
 function luaValue(value: unknown): string {
   if (typeof value === "string") return luaText(value);
-  if (Array.isArray(value))
-    return `require("resty.ts").array { ${value.map(luaValue).join(", ")} }`;
+  if (Array.isArray(value)) return `ts.array { ${value.map(luaValue).join(", ")} }`;
   if (typeof value !== "object") return JSON.stringify(value);
-  if (value === null) return 'require("resty.ts").null';
+  if (value === null) return "ts.null";
   const fields = Object.entries(value).map(
     ([key, item]) => `[${luaText(key)}] = ${luaValue(item)}`,
   );
   return `{ ${fields.join(", ")} }`;
 }
 
-/** The Lua module of the phases: they run the chain, and take the time. */
-export const DEV_LUA = `
-local http = require "resty.ts.http"
-local lib = require("resty.ts.native").load()
-
-local _M = {}
-local PHASES = { ${PHASES.map((phase) => `"${phase}"`).join(", ")} }
-
-local function now_ms()
-    return tonumber(lib.rts_now_us()) / 1000
-end
-
-local function quoted(text)
-    return '"' .. text:gsub('[%c"\\\\\\127-\\255]', function(char)
-        return ("\\\\u%04x"):format(char:byte())
-    end) .. '"'
-end
-
-local function write(text)
-    io.stdout:write(text, "\\n")
-    io.stdout:flush()
-end
-
--- A phase that answers does not return: its time ends where the next one begins.
-local function close(times, now)
-    if times.open then
-        times[times.open] = (times[times.open] or 0) + now - times.since
-        times.open = nil
-    end
-end
-
-function _M.run(phase)
-    local times = ngx.ctx.resty_ts_dev
-    if not times then
-        times = {}
-        ngx.ctx.resty_ts_dev = times
-    end
-    close(times, now_ms())
-    times.open, times.since = phase, now_ms()
-    http.run()
-    close(times, now_ms())
-    if phase == "content" and not ngx.headers_sent then
-        ngx.exit(404)
-    end
-end
-
-function _M.log()
-    http.run()
-    local times = ngx.ctx.resty_ts_dev or {}
-    close(times, now_ms())
-    local parts = {}
-    for _, phase in ipairs(PHASES) do
-        if times[phase] then
-            parts[#parts + 1] = ('"%s":%.3f'):format(phase, times[phase])
-        end
-    end
-    write(('{"event":"request","method":%s,"uri":%s,"status":%d,"ms":%.3f,"phases":{%s}}'):format(
-        quoted(ngx.req.get_method()), quoted(ngx.var.request_uri or "-"), ngx.status,
-        tonumber(ngx.var.request_time) * 1000, table.concat(parts, ",")))
-end
-
-function _M.ready()
-    write('{"event":"ready"}')
-end
-
-return _M
-`;
-
 const phase = (name: string): string =>
-  `${name}_by_lua_block { require("resty_ts_dev").run("${name}") }`;
+  `${name}_by_lua_block { (require "resty_ts_dev").run("${name}") }`;
 
 function location({ path: where, upstream }: Route, name: string): string {
   const end = upstream === undefined ? phase("content") : `proxy_pass ${upstream};`;
@@ -131,7 +66,7 @@ function location({ path: where, upstream }: Route, name: string): string {
   return [
     `location ${where} {`,
     `  set $resty_ts_route ${name};`,
-    ...[...phases, 'log_by_lua_block { require("resty_ts_dev").log() }', end].map(
+    ...[...phases, 'log_by_lua_block { (require "resty_ts_dev").log() }', end].map(
       (line) => `  ${line}`,
     ),
     "}",
@@ -140,13 +75,13 @@ function location({ path: where, upstream }: Route, name: string): string {
 
 /** nginx.conf. */
 export function devConfig({ routes }: ProjectFile, places: DevPlaces): string {
-  const { prefix, port, plugins, root, modules } = places;
+  const { prefix, port, plugins, root, modules, inspect } = places;
   const temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
   const chains = routes.map(({ plugins: chain }, i) => {
     const members = chain.map(
       ({ name, conf }) => `{ name = ${luaText(name)}, conf = ${luaValue(conf ?? {})} }`,
     );
-    return `require("resty.ts.http").route("route_${i}", { ${members.join(", ")} })`;
+    return `http.route("route_${i}", { ${members.join(", ")} })`;
   });
   // Only root's nginx has another user for its workers: these may not be able to read the project.
   const user = process.getuid?.() === 0 ? "user root root;" : "";
@@ -161,13 +96,15 @@ events {}
 http {
   access_log off;
   ${temp.map((name) => `${name}_temp_path "${path.join(prefix, name)}";`).join("\n  ")}
-  lua_package_path "${prefix}/?.lua;${path.join(root, "lua")}/?.lua;;";
+  lua_package_path "${path.join(root, "templates/dev")}/?.lua;${path.join(root, "lua")}/?.lua;;";
   init_worker_by_lua_block {
-    assert(require("resty.ts").start {
+    local ts, http, dev = require "resty.ts", require "resty.ts.http", require "resty_ts_dev"
+    assert(ts.start {
       plugins = ${luaText(plugins)}, watch = true, runtime_dir = ${luaText(prefix)},
+      ${inspect === undefined ? "" : `inspect = "127.0.0.1:${inspect}", ${UNHURRIED}`}
     })
     ${chains.join("\n    ")}
-    require("resty_ts_dev").ready()
+    dev.ready()
   }
   server {
     listen 127.0.0.1:${port};

@@ -17,6 +17,7 @@ describe("resty-ts dev", () => {
   let base: string;
   let project: string;
   let url: string;
+  let inspectorPort: number;
   let child: ChildProcess;
   let exited: Promise<number | null>;
   let output = "";
@@ -27,12 +28,17 @@ describe("resty-ts dev", () => {
     mkdirSync(join(base, "tmp"));
     execFileSync(process.execPath, [CLI, "init", project], { stdio: "ignore" });
     const port = await findPort();
+    inspectorPort = await findPort();
     url = `http://127.0.0.1:${port}`;
-    child = spawn(process.execPath, [CLI, "dev", "--port", String(port)], {
-      cwd: project,
-      env: { ...process.env, TMPDIR: join(base, "tmp") },
-      stdio: ["ignore", "pipe", "pipe"],
-    });
+    child = spawn(
+      process.execPath,
+      [CLI, "dev", "--port", String(port), "--inspect", String(inspectorPort)],
+      {
+        cwd: project,
+        env: { ...process.env, TMPDIR: join(base, "tmp") },
+        stdio: ["ignore", "pipe", "pipe"],
+      },
+    );
     for (const stream of [child.stdout, child.stderr]) {
       stream?.on("data", (data: Buffer) => (output += data.toString()));
     }
@@ -66,6 +72,12 @@ describe("resty-ts dev", () => {
     await untilPrinted(
       /^200 GET \/\?name=Ada [\d.]+ ms {2}rewrite [\d.]+ ms, access [\d.]+ ms, header_filter /m,
     );
+  });
+
+  test("--inspect opens the inspector of the Node in the worker", async () => {
+    await untilPrinted(/^notice resty\.ts: the inspector listens on 127\.0\.0\.1:\d+$/m);
+    const reply = await ask(`http://127.0.0.1:${inspectorPort}/json/version`);
+    assert.match(reply.json<{ Browser: string }>().Browser, /^node\.js\/v\d+/);
   });
 
   test("an edited plugin answers soon", async () => {
