@@ -2,5 +2,13 @@
 import { rmSync } from "node:fs";
 import { inRoot } from "./lib/run.mjs";
 
-for (const name of ["build", "build-cmake", "build-deb", "build-site", "build-test", "prebuilds", "dist"])
+for (const name of [
+  "build",
+  "build-cmake",
+  "build-deb",
+  "build-site",
+  "build-test",
+  "prebuilds",
+  "dist",
+])
   rmSync(inRoot(name), { recursive: true, force: true });
