@@ -18,14 +18,7 @@ function _M.check_schema(conf)
 end
 
 
-function _M.init()
-    runtime.enter(_M.name)
-end
-
-
-function _M.destroy()
-    runtime.leave(_M.name)
-end
+runtime.follow(_M)
 
 
 function _M.control_api()

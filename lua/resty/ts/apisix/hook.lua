@@ -89,13 +89,7 @@ function _M.new(spec)
         return core.schema.check(schema, conf)
     end
 
-    function object.init()
-        runtime.enter(spec.name)
-    end
-
-    function object.destroy()
-        runtime.leave(spec.name)
-    end
+    runtime.follow(object)
 
     for _, name in ipairs(spec.phases) do
         -- In a hook the plugins' rewrite runs their access handlers, too.

@@ -98,6 +98,18 @@ function _M.leave(name)
 end
 
 
+-- Gives APISIX's plugin object the functions by which the runtime hears of it.
+function _M.follow(object)
+    function object.init()
+        _M.enter(object.name)
+    end
+
+    function object.destroy()
+        _M.leave(object.name)
+    end
+end
+
+
 -- The names of the plugins that are loaded, sorted.
 function _M.plugins()
     local names = {}

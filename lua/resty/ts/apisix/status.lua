@@ -10,7 +10,7 @@ local ngx = ngx
 
 local _M = {}
 
-local HEALTHY = { ready = true, starting = true, restarting = true, idle = true }
+local HEALTHY = { ready = true, starting = true, restarting = true }
 
 
 -- Returns 200, or 503 when TypeScript does not run here, and the report.
