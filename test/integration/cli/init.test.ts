@@ -1,8 +1,8 @@
 /** `resty-ts init` as a user would try it: the packed package, installed by npm, and each of the commands. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { existsSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { existsSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { makeFolder, PROJECT_ROOT } from "../../support/project.js";
 import { Registry } from "../guide/registry.js";
@@ -16,7 +16,6 @@ describe("resty-ts init", () => {
   before(async () => {
     base = makeFolder("init");
     registry = await Registry.start(join(base, "registry"));
-    writeFileSync(join(base, "npmrc"), "");
   });
   after(() => {
     registry.close();
@@ -24,17 +23,7 @@ describe("resty-ts init", () => {
   });
 
   function run(cwd: string, command: string, ...args: string[]) {
-    const env = {
-      PATH: `${dirname(process.execPath)}:${process.env["PATH"] ?? ""}`,
-      HOME: base,
-      npm_config_registry: registry.url,
-      npm_config_cache: join(base, "npm-cache"),
-      npm_config_userconfig: join(base, "npmrc"),
-      npm_config_audit: "false",
-      npm_config_fund: "false",
-      npm_config_update_notifier: "false",
-      npm_config_ignore_scripts: "true",
-    };
+    const env = registry.environment(base);
     return new Promise<{ code: number | string; stdout: string; stderr: string }>((resolve) => {
       const options = { cwd, env, timeout: COMMAND_MS, encoding: "utf8" as const };
       execFile(command, args, options, (error, stdout, stderr) => {

@@ -1,7 +1,7 @@
 /**
  * docs/first-plugin.md, read and done: its files are written, its commands run, what they print is
- * compared. What differs from a reader's machine is in `here`, `environment` and, for root, a line
- * of writeTitled's; nothing else.
+ * compared. What differs from a reader's machine is in `here`, the registry's environment and, for
+ * root, a line of writeTitled's; nothing else.
  */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -65,7 +65,6 @@ describe("docs/first-plugin.md", () => {
       ["127.0.0.1:8080", `127.0.0.1:${front}`],
       ["127.0.0.1:8081", `127.0.0.1:${back}`],
     ];
-    writeFileSync(join(base, "npmrc"), "");
   });
 
   const folder = (): string => join(base, "gateway");
@@ -90,23 +89,14 @@ describe("docs/first-plugin.md", () => {
   const adapted = (text: string): string =>
     here.reduce((result, [theirs, ours]) => result.replaceAll(theirs, ours), text);
 
-  /** In place of a reader's own settings. */
-  const environment = (): NodeJS.ProcessEnv => ({
-    PATH: `${dirname(process.execPath)}:${process.env["PATH"] ?? ""}:/usr/sbin:/sbin`,
-    HOME: base,
-    npm_config_registry: registry.url,
-    npm_config_cache: join(base, "npm-cache"),
-    npm_config_userconfig: join(base, "npmrc"),
-    npm_config_update_notifier: "false",
-    npm_config_audit: "false",
-    npm_config_fund: "false",
-    // esbuild's would only look after what is there, msgpackr's compile what nobody needs.
-    npm_config_ignore_scripts: "true",
-  });
-
   function runShell(commands: string): Promise<string> {
     const cwd = existsSync(folder()) ? folder() : base;
-    const options = { cwd, env: environment(), timeout: COMMAND_MS, maxBuffer: 16 << 20 };
+    const options = {
+      cwd,
+      env: registry.environment(base),
+      timeout: COMMAND_MS,
+      maxBuffer: 16 << 20,
+    };
     return new Promise((resolve, reject) => {
       execFile(
         "bash",

@@ -4,14 +4,16 @@
  * Packages for other platforms are not there; npm leaves those out by itself.
  */
 import { execFile } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { promisify } from "node:util";
+import { platform } from "../../../scripts/lib/platform.mjs";
 import { PROJECT_ROOT } from "../../support/project.js";
 
 const run = promisify(execFile);
+const LIBRARY = /^(libresty_ts(_node\d+)?\.so|resty_ts\.node)$/;
 
 interface Manifest {
   readonly name: string;
@@ -34,6 +36,17 @@ function installed(): Map<string, Map<string, string>> {
     found.set(name, new Map([...(found.get(name) ?? []), [version, folder]]));
   }
   return found;
+}
+
+/** Gives an installed or an unpacked package the libraries of the local build, where it has none. */
+export function addLibraries(folder: string): void {
+  const target = join(folder, "prebuilds", platform);
+  if (existsSync(target)) return;
+  mkdirSync(target, { recursive: true });
+  const from = join(PROJECT_ROOT, "build", "Release");
+  for (const name of readdirSync(from).filter((one) => LIBRARY.test(one))) {
+    copyFileSync(join(from, name), join(target, name));
+  }
 }
 
 export class Registry {
@@ -67,6 +80,25 @@ export class Registry {
     return this.#url;
   }
 
+  /**
+   * Of a user whose npm has this registry, and no settings of their own.
+   * @param home the user's, where it keeps what it has fetched.
+   */
+  environment(home: string): NodeJS.ProcessEnv {
+    return {
+      PATH: `${dirname(process.execPath)}:${process.env["PATH"] ?? ""}:/usr/sbin:/sbin`,
+      HOME: home,
+      npm_config_registry: this.#url,
+      npm_config_cache: join(home, "npm-cache"),
+      npm_config_userconfig: join(home, "npmrc"),
+      npm_config_update_notifier: "false",
+      npm_config_audit: "false",
+      npm_config_fund: "false",
+      // esbuild's would only look after what is there, msgpackr's compile what nobody needs.
+      npm_config_ignore_scripts: "true",
+    };
+  }
+
   close(): void {
     this.#server.closeAllConnections();
     this.#server.close();
@@ -94,13 +126,19 @@ export class Registry {
 
   async #pack(name: string, folder: string): Promise<Buffer> {
     const file = join(this.#tarballs, `${name.replaceAll("/", "-")}.tgz`);
-    if (name === "resty-ts") {
-      const args = ["pack", "--ignore-scripts", "--silent", "--pack-destination", this.#tarballs];
-      const { stdout } = await run("npm", args, { cwd: folder });
-      return readFileSync(join(this.#tarballs, stdout.trim()));
-    }
+    const source = name === "resty-ts" ? await this.#ownFiles() : folder;
     const args = ["-czf", file, "--exclude=./node_modules", "--transform=s,^\\.,package,", "."];
-    await run("tar", args, { cwd: folder, env: { ...process.env, GZIP: "-1" } });
+    await run("tar", args, { cwd: source, env: { ...process.env, GZIP: "-1" } });
     return readFileSync(file);
+  }
+
+  /** What npm packs of this project. A release has libraries in it; here those of the build will do. */
+  async #ownFiles(): Promise<string> {
+    const args = ["pack", "--ignore-scripts", "--silent", "--pack-destination", this.#tarballs];
+    const { stdout } = await run("npm", args, { cwd: PROJECT_ROOT });
+    await run("tar", ["-xzf", stdout.trim()], { cwd: this.#tarballs });
+    const folder = join(this.#tarballs, "package");
+    addLibraries(folder);
+    return folder;
   }
 }

@@ -7,7 +7,6 @@ import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import {
   copyFileSync,
-  cpSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -20,14 +19,12 @@ import {
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { promisify } from "node:util";
-import { platform } from "../../../scripts/lib/platform.mjs";
 import { withNginx } from "../../support/nginx.js";
 import { makeFolder, PROJECT_ROOT } from "../../support/project.js";
-import { Registry } from "../guide/registry.js";
+import { addLibraries, Registry } from "../guide/registry.js";
 
 const run = promisify(execFile);
 const COMMAND_MS = 120_000;
-const LIBRARY = /^(libresty_ts(_node\d+)?\.so|resty_ts\.node)$/;
 
 /** What may be in the package at its top, of which npm adds the first three by itself. */
 const TOP = /^(package\.json|README\.md|LICENSE|dist|lua|conf|prebuilds|templates)$/;
@@ -64,14 +61,8 @@ describe("the npm package", () => {
 
   /** Of the programs of this machine: node and npm. */
   const environment = (): NodeJS.ProcessEnv => ({
+    ...registry.environment(base),
     PATH: join(base, "bin"),
-    HOME: base,
-    npm_config_registry: registry.url,
-    npm_config_cache: join(base, "npm-cache"),
-    npm_config_userconfig: join(base, "npmrc"),
-    npm_config_update_notifier: "false",
-    npm_config_audit: "false",
-    npm_config_fund: "false",
   });
 
   async function inApp(command: string, ...args: string[]): Promise<string> {
@@ -82,7 +73,6 @@ describe("the npm package", () => {
   before(async () => {
     base = makeFolder("npm");
     registry = await Registry.start(join(base, "registry"));
-    writeFileSync(join(base, "npmrc"), "");
     const { stdout } = await run(
       "npm",
       ["pack", "--ignore-scripts", "--silent", "--pack-destination", base],
@@ -101,16 +91,9 @@ describe("the npm package", () => {
     symlinkSync(realpathSync(npm.trim()), join(base, "bin", "npm"));
     mkdirSync(app("plugins"), { recursive: true });
     writeFileSync(app("package.json"), '{ "name": "app", "private": true, "type": "module" }\n');
-    await inApp(join(base, "bin", "npm"), "install", "--ignore-scripts", tarball);
+    await inApp(join(base, "bin", "npm"), "install", tarball);
     copyFileSync(join(PROJECT_ROOT, "examples/plugins/cors.ts"), app("plugins", "cors.ts"));
-    // Released packages have these already; here a build that was made for this machine will do.
-    if (!existsSync(installed("prebuilds", platform))) {
-      mkdirSync(installed("prebuilds", platform), { recursive: true });
-      const from = join(PROJECT_ROOT, "build", "Release");
-      for (const name of readdirSync(from).filter((one) => LIBRARY.test(one))) {
-        cpSync(join(from, name), installed("prebuilds", platform, name));
-      }
-    }
+    addLibraries(installed());
   });
 
   after(() => {
