@@ -33,11 +33,7 @@ const pagesIn = (folder) =>
 const section = (text, items) => ({ text, items });
 
 const sidebar = [
-  section("Begin", [
-    ...(existsSync(path.join(docs, "quick-start.md")) ? [page("quick-start.md")] : []),
-    page("first-plugin.md"),
-    page("cli.md"),
-  ]),
+  section("Begin", [page("quick-start.md"), page("first-plugin.md"), page("cli.md")]),
   section("Plugins", [
     page("plugins.md"),
     page("phases.md"),
@@ -114,7 +110,7 @@ export default defineConfig({
   rewrites: (id) => id.replace(/(^|\/)README\.md$/, "$1index.md"),
   themeConfig: {
     nav: [
-      { text: "Guide", link: "/first-plugin" },
+      { text: "Guide", link: "/quick-start" },
       { text: "Reference", link: "/lua-api" },
       { text: "Errors", link: "/errors" },
     ],

@@ -1,10 +1,4 @@
 // Echoes, in every way and order that a handler may answer in. Each token may come once.
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
-
-setFlagsFromString("--expose-gc");
-const collectGarbage = runInNewContext("gc") as () => void;
-
 let seen = new Uint8Array(0);
 let calls = 0;
 
@@ -24,9 +18,8 @@ export function end() {
   return [calls, seen.reduce((missing, one) => missing + (one === 0 ? 1 : 0), 0)];
 }
 
-/** Collects garbage. @returns MiB that Node knows of then, for the report. */
-export function collect() {
-  collectGarbage();
+/** MiB that Node knows of, for the report. */
+export function memory() {
   const { heapUsed, heapTotal, external, arrayBuffers } = process.memoryUsage();
   return [heapUsed, heapTotal, external, arrayBuffers].map((bytes) => Math.round(bytes / 1048576));
 }
