@@ -1,4 +1,10 @@
 // Echoes, in every way and order that a handler may answer in. Each token may come once.
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+
+setFlagsFromString("--expose-gc");
+const collectGarbage = runInNewContext("gc") as () => void;
+
 let seen = new Uint8Array(0);
 let calls = 0;
 
@@ -18,8 +24,9 @@ export function end() {
   return [calls, seen.reduce((missing, one) => missing + (one === 0 ? 1 : 0), 0)];
 }
 
-/** MiB that Node knows of, for the report. */
-export function memory() {
+/** Collects garbage. @returns MiB that Node knows of then, for the report. */
+export function collect() {
+  collectGarbage();
   const { heapUsed, heapTotal, external, arrayBuffers } = process.memoryUsage();
   return [heapUsed, heapTotal, external, arrayBuffers].map((bytes) => Math.round(bytes / 1048576));
 }
