@@ -22,7 +22,8 @@ static uint32_t ring_bytes_of(int memfd)
     struct stat status;
     const int wanted = F_SEAL_SHRINK | F_SEAL_GROW;
     const int seals = fcntl(memfd, F_GET_SEALS);
-    if (seals < 0 || (seals & wanted) != wanted || fstat(memfd, &status) != 0) {
+    if (seals < 0 || (seals & wanted) != wanted || fstat(memfd, &status) != 0 ||
+        status.st_size < RTS_CONTROL_BYTES) {
         return 0;
     }
     const rts_control_t *control = mmap(NULL, RTS_CONTROL_BYTES, PROT_READ, MAP_SHARED, memfd, 0);

@@ -84,11 +84,12 @@ rts_channel_t *rts_channel_new(uint32_t ring_bytes)
 int rts_channel_create(uint32_t ring_bytes, uint32_t first_cursor, rts_channel_t **out,
                        char *errbuf, size_t *errlen)
 {
-    const long page = sysconf(_SC_PAGESIZE);
-    if (ring_bytes < 4096 || ring_bytes > (1u << 30) || (ring_bytes & (ring_bytes - 1)) != 0 ||
-        ring_bytes % (uint32_t) page != 0 || RTS_CONTROL_BYTES % (uint32_t) page != 0) {
-        return rts_error_format(errbuf, errlen, RTS_E_BAD_OPTION,
-                                "ring_bytes must be a power of two, at least 4096 and a page");
+    const uint32_t page = (uint32_t) sysconf(_SC_PAGESIZE);
+    if (ring_bytes < page || ring_bytes > (1u << 30) || (ring_bytes & (ring_bytes - 1)) != 0) {
+        char what[96];
+        snprintf(what, sizeof(what),
+                 "ring_bytes must be a power of two from %u, this machine's page, to 2^30", page);
+        return rts_error_format(errbuf, errlen, RTS_E_BAD_OPTION, what);
     }
     if (first_cursor % 8 != 0) {
         return rts_error_format(errbuf, errlen, RTS_E_BAD_OPTION,

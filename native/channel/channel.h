@@ -8,6 +8,12 @@
  * How sleep and wake cannot miss each other: a side that goes to sleep sets its bit in a flag
  * and then loads the other side's cursor; the other side stores its cursor and then loads the
  * flag. All four are seq_cst, so in their one total order at least one side sees the other.
+ *
+ * How a record is whole when it is seen, also where memory is weakly ordered (arm64): Lua writes it
+ * with plain stores of LuaJIT's FFI, and nothing of a fence is in Lua. It then stores the cursor by
+ * rts_sq_publish: LuaJIT moves no store past a call of C, and the processor none past the seq_cst
+ * store in it. Lua loads a cursor by a call of C likewise, with acquire, before it reads records,
+ * and gives room back by rts_cq_release after. The host does the same with Atomics (seq_cst).
  */
 #ifndef RTS_CHANNEL_H
 #define RTS_CHANNEL_H
@@ -26,15 +32,17 @@ typedef _Atomic uint32_t rts_atomic_u32;
 #endif
 
 #define RTS_MAGIC 0x31535452u /* "RTS1", little endian */
-#define RTS_CONTROL_BYTES 4096u
-#define RTS_CACHE_LINE 128 /* two lines: the prefetcher of x86 takes pairs */
+/* A multiple of each page size that Linux has: 4, 16 or 64 KiB on arm64. Only its first page is used. */
+#define RTS_CONTROL_BYTES 65536u
+#define RTS_CACHE_LINE \
+    128 /* x86's prefetcher takes two lines of 64; some arm64 have lines of 128 */
 
 /* How a flag's owner wants to be woken. */
 /* RTS_WAKE_KICK: by the doorbell, but
  * at rts_sq_kick, when a batch has gathered. */
 enum { RTS_WAKE_BELL = 1, RTS_WAKE_FUTEX = 2, RTS_WAKE_KICK = 4 };
 
-/* The first page of the mapping. */
+/* The beginning of the mapping. */
 typedef struct {
     uint32_t magic;
     uint32_t protocol;

@@ -22,7 +22,7 @@
 #define RTS_VERSION "0.1.0"
 
 /* Raised whenever the layout of the mapping, the records or the backend table changes. */
-#define RTS_PROTOCOL 6
+#define RTS_PROTOCOL 7
 
 enum {
     RTS_OK = 0,
@@ -102,8 +102,8 @@ const char *rts_version(void);
 uint64_t rts_now_us(void);
 
 /* Creates a channel: one sealed memfd with both rings, and the host's doorbell.
- * ring_bytes is the size of each ring, a power of two from 4,096 to 2^30; cursors start at
- * first_cursor (a multiple of 8, 0 but in tests).
+ * ring_bytes is the size of each ring, a power of two from the machine's page (4,096 on most) to
+ * 2^30; cursors start at first_cursor (a multiple of 8, 0 but in tests).
  * Threads: the caller becomes the Lua side.
  * Owns: the caller, until rts_channel_destroy.
  * Returns: 0, RTS_E_BAD_OPTION, RTS_E_SYSTEM. */

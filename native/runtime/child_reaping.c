@@ -18,6 +18,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -59,7 +60,7 @@ static struct {
 
 static struct sigaction handler_before;
 static struct sigaction handler_of_libuv;
-static int main_reads_signalfd;
+static _Atomic int main_reads_signalfd;
 
 static void stash_lock(sigset_t *before)
 {
@@ -263,7 +264,8 @@ static pid_t reaping_waitpid(pid_t pid, int *status, int options)
             }
         } while (hide);
         stash_unlock(&mask);
-        if (kept && main_reads_signalfd) {
+        /* pairs: install's store, which comes after handler_of_libuv is there */
+        if (kept && atomic_load_explicit(&main_reads_signalfd, memory_order_acquire)) {
             tell_libuv();
         }
         errno = error;
@@ -324,21 +326,31 @@ static void *replacement_of(const char *name, int is_libuv)
     return NULL;
 }
 
-static void patch_slot(uintptr_t slot, void *function)
+/* What the dynamic linker has made read-only of an object: whole pages only. Where they are larger
+ * than the linker thought (64 KiB, for an object laid out for 4 KiB), the last part is left writable,
+ * with data beside it that must stay so. */
+typedef struct {
+    uintptr_t start, end;
+} relro_t;
+
+static void patch_slot(uintptr_t slot, void *function, const relro_t *relro)
 {
     const uintptr_t page = (uintptr_t) sysconf(_SC_PAGESIZE);
     void *start = (void *) (slot & ~(page - 1));
-    if (*(void **) slot == function || mprotect(start, page, PROT_READ | PROT_WRITE) != 0) {
+    const int read_only = slot >= (relro->start & ~(page - 1)) && slot < (relro->end & ~(page - 1));
+    if (*(void **) slot == function ||
+        (read_only && mprotect(start, page, PROT_READ | PROT_WRITE) != 0)) {
         return;
     }
     __atomic_store_n((void **) slot, function, __ATOMIC_RELEASE);
-    /* Back to what full relro made it. */
-    mprotect(start, page, PROT_READ);
+    if (read_only) {
+        mprotect(start, page, PROT_READ);
+    }
 }
 
 static void patch_relocations(const struct dl_phdr_info *object, const ElfW(Rela) *relocations,
                               size_t bytes, const ElfW(Sym) *symbols, const char *strings,
-                              int relro, int is_libuv)
+                              const relro_t *relro, int is_libuv)
 {
     for (size_t i = 0; i < bytes / sizeof(*relocations); i++) {
         const ElfW(Rela) *relocation = &relocations[i];
@@ -350,12 +362,7 @@ static void patch_relocations(const struct dl_phdr_info *object, const ElfW(Rela
         if (function == NULL) {
             continue;
         }
-        const uintptr_t slot = object->dlpi_addr + relocation->r_offset;
-        if (relro) {
-            patch_slot(slot, function);
-        } else {
-            __atomic_store_n((void **) slot, function, __ATOMIC_RELEASE);
-        }
+        patch_slot(object->dlpi_addr + relocation->r_offset, function, relro);
     }
 }
 
@@ -373,6 +380,13 @@ static const void *object_of(void *function)
     return dladdr(function, &info) != 0 ? info.dli_fbase : NULL;
 }
 
+/* glibc has made an address of it, musl leaves it as it is in the file. */
+static const void *address_in(const struct dl_phdr_info *object, const ElfW(Dyn) *entry)
+{
+    const uintptr_t value = entry->d_un.d_ptr;
+    return (const void *) (value < object->dlpi_addr ? object->dlpi_addr + value : value);
+}
+
 static int patch_object(struct dl_phdr_info *object, size_t size, void *data)
 {
     (void) size;
@@ -381,15 +395,14 @@ static int patch_object(struct dl_phdr_info *object, size_t size, void *data)
         return 0;
     }
     const ElfW(Dyn) *dynamic = NULL;
-    uintptr_t relro_start = 0;
-    uintptr_t relro_end = 0;
+    relro_t relro = {0, 0};
     for (int i = 0; i < object->dlpi_phnum; i++) {
         const ElfW(Phdr) *header = &object->dlpi_phdr[i];
         if (header->p_type == PT_DYNAMIC) {
             dynamic = (const void *) (object->dlpi_addr + header->p_vaddr);
         } else if (header->p_type == PT_GNU_RELRO) {
-            relro_start = object->dlpi_addr + header->p_vaddr;
-            relro_end = relro_start + header->p_memsz;
+            relro.start = object->dlpi_addr + header->p_vaddr;
+            relro.end = relro.start + header->p_memsz;
         }
     }
     const char *name = object->dlpi_name != NULL ? object->dlpi_name : "";
@@ -400,18 +413,14 @@ static int patch_object(struct dl_phdr_info *object, size_t size, void *data)
     const char *strings = NULL;
     const ElfW(Rela) *tables[2] = {NULL, NULL};
     size_t bytes[2] = {0, 0};
-    int bind_now = 0;
     for (const ElfW(Dyn) *d = dynamic; d->d_tag != DT_NULL; d++) {
         switch (d->d_tag) {
-        case DT_SYMTAB: symbols = (const void *) d->d_un.d_ptr; break;
-        case DT_STRTAB: strings = (const void *) d->d_un.d_ptr; break;
-        case DT_JMPREL: tables[0] = (const void *) d->d_un.d_ptr; break;
+        case DT_SYMTAB: symbols = address_in(object, d); break;
+        case DT_STRTAB: strings = address_in(object, d); break;
+        case DT_JMPREL: tables[0] = address_in(object, d); break;
         case DT_PLTRELSZ: bytes[0] = d->d_un.d_val; break;
-        case DT_RELA: tables[1] = (const void *) d->d_un.d_ptr; break;
+        case DT_RELA: tables[1] = address_in(object, d); break;
         case DT_RELASZ: bytes[1] = d->d_un.d_val; break;
-        case DT_FLAGS: bind_now |= (d->d_un.d_val & DF_BIND_NOW) != 0; break;
-        case DT_FLAGS_1: bind_now |= (d->d_un.d_val & DF_1_NOW) != 0; break;
-        case DT_BIND_NOW: bind_now = 1; break;
         default: break;
         }
     }
@@ -421,9 +430,7 @@ static int patch_object(struct dl_phdr_info *object, size_t size, void *data)
     const int is_libuv = object->dlpi_addr == (uintptr_t) objects->libuv;
     for (int i = 0; i < 2; i++) {
         if (tables[i] != NULL) {
-            /* .got.plt is inside the relro segment only when all was bound at load. */
-            patch_relocations(object, tables[i], bytes[i], symbols, strings,
-                              relro_end > relro_start && (i == 1 || bind_now), is_libuv);
+            patch_relocations(object, tables[i], bytes[i], symbols, strings, &relro, is_libuv);
         }
     }
     return 0;
@@ -440,7 +447,7 @@ static void install(int sigchld_blocked)
         return;
     }
     sigaction(SIGCHLD, NULL, &handler_of_libuv);
-    main_reads_signalfd = sigchld_blocked;
+    atomic_store_explicit(&main_reads_signalfd, sigchld_blocked, memory_order_release);
     struct sigaction both = handler_before;
     if (!(both.sa_flags & SA_SIGINFO) && both.sa_handler == SIG_DFL) {
         both.sa_flags |= SA_RESTART;

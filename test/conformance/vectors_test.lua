@@ -16,7 +16,7 @@ local vectors = cjson.decode(file:read("*a"))
 file:close()
 
 -- Where cq_tail lies in the control page (native/channel/channel.h).
-local CONTROL_BYTES, LINE = 4096, 128
+local CONTROL_BYTES, LINE = 65536, 128
 local CQ_TAIL = 5 * LINE / 4
 
 local function unhex(s)
