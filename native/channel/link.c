@@ -29,11 +29,11 @@ int rts_link_send(int fd, uint32_t kind, uint32_t value, const char *text, size_
     if (fd_count > 0) {
         const size_t bytes = sizeof(int) * (size_t) fd_count;
         message.msg_control = space.bytes;
-        message.msg_controllen = CMSG_SPACE(bytes);
+        message.msg_controllen = (socklen_t) CMSG_SPACE(bytes); /* socklen_t: musl's type of it */
         struct cmsghdr *control = CMSG_FIRSTHDR(&message);
         control->cmsg_level = SOL_SOCKET;
         control->cmsg_type = SCM_RIGHTS;
-        control->cmsg_len = CMSG_LEN(bytes);
+        control->cmsg_len = (socklen_t) CMSG_LEN(bytes);
         memcpy(CMSG_DATA(control), fds, bytes);
     }
     ssize_t sent;
@@ -45,6 +45,8 @@ int rts_link_send(int fd, uint32_t kind, uint32_t value, const char *text, size_
 
 static void take_descriptors(struct msghdr *message, rts_link_message_t *out)
 {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion" /* in musl's CMSG_NXTHDR */
     for (struct cmsghdr *control = CMSG_FIRSTHDR(message); control != NULL;
          control = CMSG_NXTHDR(message, control)) {
         if (control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_RIGHTS) {
@@ -61,6 +63,7 @@ static void take_descriptors(struct msghdr *message, rts_link_message_t *out)
             }
         }
     }
+#pragma GCC diagnostic pop
 }
 
 int rts_link_receive(int fd, rts_link_message_t *out)

@@ -78,7 +78,9 @@ static int libnode_abi(void *handle, char *path, size_t path_size)
     ElfW(Xword) at = 0;
     for (const ElfW(Dyn) *d = map->l_ld; d->d_tag != DT_NULL; d++) {
         if (d->d_tag == DT_STRTAB) {
-            strings = (const char *) d->d_un.d_ptr;
+            /* glibc has made an address of it, musl leaves it as it is in the file */
+            const uintptr_t place = d->d_un.d_ptr;
+            strings = (const char *) (place < map->l_addr ? map->l_addr + place : place);
         } else if (d->d_tag == DT_SONAME) {
             at = d->d_un.d_val;
         }

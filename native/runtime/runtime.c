@@ -3,7 +3,7 @@
  * ends it. One runtime is one life of an environment, with a channel of its own.
  *
  * Threads: rts_runtime_* on the Lua side; node_thread is the Node thread or the watching one;
- * on_process_exit on whichever thread calls exit().
+ * leave_runtimes on whichever thread calls exit().
  * Invariant: a thread that does not end in time is never freed under its feet: its runtime and
  * channel are left alone, and the process then leaves by _exit, past all static destructors.
  */
@@ -80,9 +80,8 @@ static uint32_t exit_wait_ms(const rts_runtime_t *runtime)
 
 /* Ends what can be ended before the static destructors of libnode run: those would destroy
  * what V8's and our threads still use. */
-static void on_process_exit(int status, void *unused)
+static void leave_runtimes(int status)
 {
-    (void) unused;
     int all_ended = 1;
     pthread_mutex_lock(&process_state.lock);
     for (rts_runtime_t *runtime = process_state.first; runtime != NULL; runtime = runtime->next) {
@@ -103,6 +102,20 @@ static void on_process_exit(int status, void *unused)
     }
 }
 
+#ifdef __GLIBC__
+static void on_process_exit(int status, void *unused)
+{
+    (void) unused;
+    leave_runtimes(status);
+}
+#else
+/* Without on_exit (musl) nothing tells the status: who had to be left behind leaves as a failure. */
+static void at_process_exit(void)
+{
+    leave_runtimes(EXIT_FAILURE);
+}
+#endif
+
 static void forget_parent_after_fork(void)
 {
     /* The child has neither the threads nor a use for them. */
@@ -117,7 +130,11 @@ static void hook_process_exit(const rts_backend_t *backend)
 {
     pthread_mutex_lock(&process_state.lock);
     process_state.backend = backend;
+#ifdef __GLIBC__
     on_exit(on_process_exit, NULL);
+#else
+    atexit(at_process_exit);
+#endif
     if (!process_state.hooked) {
         process_state.hooked = 1;
         pthread_atfork(NULL, NULL, forget_parent_after_fork);
@@ -209,6 +226,9 @@ static void *node_thread(void *argument)
     pthread_mutex_lock(&runtime->status_lock);
     runtime->status.thread_id = (int32_t) syscall(SYS_gettid);
     pthread_mutex_unlock(&runtime->status_lock);
+    cpu_set_t cores;
+    rts_host_cpu_set(&cores);
+    sched_setaffinity(0, sizeof(cores), &cores); /* ours alone; what it starts inherits it */
 
     run_backend(runtime);
 
@@ -247,9 +267,6 @@ static int start_thread(rts_runtime_t *runtime)
     runtime->context.sigchld_blocked = sigismember(&before, SIGCHLD);
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, NODE_STACK_BYTES);
-    cpu_set_t cores;
-    rts_host_cpu_set(&cores);
-    pthread_attr_setaffinity_np(&attributes, sizeof(cores), &cores);
     const int error = pthread_create(&runtime->thread, &attributes, node_thread, runtime);
     pthread_attr_destroy(&attributes);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
