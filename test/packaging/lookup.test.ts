@@ -4,7 +4,15 @@
  */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { cpSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import path from "node:path";
 import { after, afterEach, beforeEach, describe, it } from "node:test";
 import { platform as buildPlatform } from "../../scripts/lib/platform.mjs";
@@ -93,6 +101,16 @@ describe("libresty_ts.so", () => {
       assert.match(error, why);
     });
   }
+
+  it("in prebuilds that is for another machine is told to be, as the loader says that it is not there", () => {
+    put(prebuilt());
+    const file = prebuilt("libresty_ts.so");
+    const bytes = readFileSync(file);
+    const [own, other] = process.arch === "x64" ? ["x64", "arm64"] : ["arm64", "x64"];
+    bytes.writeUInt16LE(other === "arm64" ? 183 : 62, 18); // e_machine
+    writeFileSync(file, bytes);
+    assert.ok(load().startsWith(`${file} is for ${other}, and this process is ${own}: `), load());
+  });
 
   it("has a broken backend told with its path, in the loader's words", () => {
     putAll(prebuilt());

@@ -12,10 +12,12 @@ local io_open = io.open
 local ipairs = ipairs
 local pcall = pcall
 local tonumber = tonumber
+local str_byte = string.byte
 local str_find = string.find
 local str_lower = string.lower
 local str_match = string.match
 local str_gmatch = string.gmatch
+local str_sub = string.sub
 
 ffi.cdef(cdef)
 
@@ -107,6 +109,27 @@ local function find_library()
 end
 
 
+-- e_machine of elf.h, as ffi.arch has it.
+local MACHINES = { [3] = "x86", [40] = "arm", [62] = "x64", [183] = "arm64" }
+
+-- What a library is made for when that is not this machine: the loader says that there is no such
+-- file. nil: it is for this machine, or no library.
+local function foreign_machine(path)
+    local file = io_open(path, "rb")
+    local head = file and file:read(20)
+    if file then
+        file:close()
+    end
+    if not head or #head < 20 or str_sub(head, 1, 4) ~= "\127ELF" then
+        return nil
+    end
+    local low, high = str_byte(head, 19, 20)
+    local number = low + 256 * high
+    local name = MACHINES[number] or "machine " .. number
+    return name ~= ffi.arch and name or nil
+end
+
+
 -- Loads the library, once.
 -- path: its absolute path, or nil to look for it.
 -- Returns the ffi namespace and the path it was loaded from; or nil, err.
@@ -123,6 +146,11 @@ function _M.load(path)
     end
     local ok, loaded = pcall(ffi.load, path)
     if not ok then
+        local other = foreign_machine(path)
+        if other then
+            return nil, path .. " is for " .. other .. ", and this process is " .. ffi.arch
+                        .. ": deploy what is made for linux-" .. ffi.arch
+        end
         -- Of a file that is broken the loader may tell without saying which.
         return nil, str_find(loaded, path, 1, true) and loaded or path .. ": " .. loaded
     end
