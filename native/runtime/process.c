@@ -33,7 +33,7 @@
 
 enum { TAIL_BYTES = 4096, LAST_WORDS = 64, NEVER = -1 };
 /* A host that stalls has so long to say where; the Lua side waits a little longer for its end. */
-enum { STACK_US = 150000, STACK_BYTES = 4 << 20 };
+enum { STACK_US = 1000000, STACK_BYTES = 4 << 20 };
 
 typedef struct {
     rts_host_context_t *context;

@@ -46,7 +46,7 @@ end
 local STEADY_MS = 1000
 local LEAST_DELAY_MS, MOST_DELAY_MS, MOST_CONNECT_DELAY_MS = 100, 10000, 500
 -- How long an environment that is ended may take before another one is started beside it.
-local PATIENCE_MS = 250
+local PATIENCE_MS = 1250
 local STACK_BYTES = 4194304
 local SCRATCH_BYTES = 4096
 -- Another start would end the same way, where none has succeeded yet: files may be replaced later.
@@ -298,6 +298,9 @@ local function end_life(self, code, text)
     self.life, self.fault = nil, nil
     self.dead = life
     local stack = stack_of(self, life)
+    if code == "stalled" and not stack then
+        text = text .. "; it did not say where: it is in native code, or stopped"
+    end
     local messages, keep = left_over(self)
     self.cancels, self.replies, self.carried = {}, {}, nil
     local failed = self:fail_pending(code, text, keep)

@@ -52,4 +52,5 @@ test("a host that is stopped is ended, too, and its stack is not known", () =>
     await hasNewLife(nginx);
     assert.equal(nginx.workerPid(), worker);
     assert.doesNotMatch(nginx.errorLog(), /the handler that stalled/);
+    assert.match(nginx.errorLog(), /it did not say where: it is in native code, or stopped/);
   }));
