@@ -1,11 +1,11 @@
 /**
  * Header fields with Fetch's names: order and repeated fields kept, a change noted for Lua.
  *
- * Read where they lie in the head, without making strings of those that nobody asks for; a list of
- * their own is made for the first change. A linear search: requests have ten fields or so.
+ * Read where they lie in the head, without making strings of those that nobody asks for, also when
+ * some are changed: those are hidden there. A linear search: requests have ten fields or so.
  */
 import type { HeaderFields } from "../sdk/http.js";
-import type { FieldSource, FlatFields } from "./head.js";
+import type { FieldSource, FlatFields, Head } from "./head.js";
 import { checkFieldChange, checkFieldName, checkFieldValue } from "./validate.js";
 
 /**
@@ -18,8 +18,6 @@ export type FieldChange = (
   appended?: string,
 ) => void;
 
-const NO_SOURCE: FieldSource = { text: "", offsets: [0] };
-
 /** Whether the name of this length that begins there is `lower`, in any case. */
 function isName(text: string, from: number, lower: string): boolean {
   for (let i = 0; i < lower.length; i++) {
@@ -30,31 +28,47 @@ function isName(text: string, from: number, lower: string): boolean {
   return true;
 }
 
-export class Fields implements HeaderFields {
-  private readonly source: FieldSource;
-  // Once there is one: name, value, name, value, …; names as they came.
-  private flat: FlatFields | undefined = undefined;
-  private readonly changed: FieldChange | string;
+/** Whether `name`, in any case, is `lower`. */
+function isField(name: string, lower: string): boolean {
+  return name.length === lower.length && isName(name, 0, lower);
+}
 
-  /**
-   * @param source a head's, or a list of their own.
-   * @param changed told of changes; a text: why there may be none.
-   */
-  constructor(source: FieldSource | FlatFields, changed: FieldChange | string) {
-    this.source = Array.isArray(source) ? NO_SOURCE : source;
-    if (Array.isArray(source)) this.flat = source;
+/** Whose fields of a head. */
+type Side = "request" | "response";
+
+/** What was changed: names in lower case that the head is no longer asked for, and fields after its own. */
+interface Changed {
+  readonly hidden: string[];
+  /** name, value, name, value, … */
+  readonly own: FlatFields;
+}
+
+export class Fields implements HeaderFields {
+  private readonly head: Head;
+  private readonly side: Side;
+  private source: FieldSource | undefined = undefined;
+  private readonly changed: FieldChange | string;
+  private changes: Changed | undefined = undefined;
+
+  /** @param changed told of changes; a text: why there may be none. */
+  constructor(head: Head, side: Side, changed: FieldChange | string) {
+    this.head = head;
+    this.side = side;
     this.changed = changed;
   }
 
   get size(): number {
-    return this.flat === undefined ? (this.source.offsets.length - 1) / 2 : this.flat.length / 2;
+    let size = 0;
+    this.#each(() => size++);
+    return size;
   }
 
   get(name: string): string | null {
     const lower = checkFieldName(name);
+    const { changes } = this;
     let found: string | null = null;
-    if (this.flat === undefined) {
-      const { text, offsets } = this.source;
+    if (changes === undefined || !changes.hidden.includes(lower)) {
+      const { text, offsets } = this.#source();
       for (let i = 0; i < offsets.length - 1; i += 2) {
         const from = offsets[i]!;
         const to = offsets[i + 1]!;
@@ -62,25 +76,22 @@ export class Fields implements HeaderFields {
         const value = text.slice(to, offsets[i + 2]);
         found = found === null ? value : `${found}, ${value}`;
       }
-      return found;
     }
-    const flat = this.flat;
-    for (let i = 0; i < flat.length; i += 2) {
-      const candidate = flat[i]!;
-      if (candidate.length === lower.length && isName(candidate, 0, lower)) {
-        found = found === null ? flat[i + 1]! : `${found}, ${flat[i + 1]!}`;
-      }
+    if (changes === undefined) return found;
+    const { own } = changes;
+    for (let i = 0; i < own.length; i += 2) {
+      if (!isField(own[i]!, lower)) continue;
+      found = found === null ? own[i + 1]! : `${found}, ${own[i + 1]!}`;
     }
     return found;
   }
 
   getAll(name: string): string[] {
     const lower = checkFieldName(name);
-    const flat = this.#flat();
     const found: string[] = [];
-    for (let i = 0; i < flat.length; i += 2) {
-      if (flat[i]!.length === lower.length && isName(flat[i]!, 0, lower)) found.push(flat[i + 1]!);
-    }
+    this.#each((candidate, value) => {
+      if (isField(candidate, lower)) found.push(value);
+    });
     return found;
   }
 
@@ -90,60 +101,73 @@ export class Fields implements HeaderFields {
 
   set(name: string, value: string | readonly string[]): void {
     const lower = this.#mayChange(name);
-    const flat = this.#flat();
     if (typeof value === "string") {
       const checked = checkFieldValue(lower, value);
-      this.#remove(lower);
-      flat.push(name, checked);
+      this.#remove(lower).own.push(name, checked);
       (this.changed as FieldChange)(name, checked);
       return;
     }
     const values = [...value].map((item) => checkFieldValue(lower, item));
-    this.#remove(lower);
-    for (const item of values) flat.push(name, item);
+    const { own } = this.#remove(lower);
+    for (const item of values) own.push(name, item);
     this.#tell(name, values);
   }
 
   append(name: string, value: string): void {
     const lower = this.#mayChange(name);
     const checked = checkFieldValue(lower, value);
-    this.#flat().push(name, checked);
+    this.#changes().own.push(name, checked);
     this.#tell(name, this.getAll(name), checked);
   }
 
   delete(name: string): void {
     const lower = this.#mayChange(name);
-    if (this.#remove(lower)) this.#tell(name, []);
+    if (!this.has(name)) return;
+    this.#remove(lower);
+    this.#tell(name, []);
   }
 
   *[Symbol.iterator](): Iterator<[string, string]> {
-    const flat = this.#flat();
-    for (let i = 0; i < flat.length; i += 2) yield [flat[i]!, flat[i + 1]!];
+    yield* this.pairs();
   }
 
   /** For Request and Response of Fetch, which take pairs. */
   pairs(): [string, string][] {
-    return [...this];
+    const pairs: [string, string][] = [];
+    this.#each((name, value) => pairs.push([name, value]));
+    return pairs;
   }
 
   /** What restore takes; undefined: nothing was changed yet. */
-  copy(): FlatFields | undefined {
-    return this.flat?.slice();
+  copy(): Changed | undefined {
+    const { changes } = this;
+    return changes && { hidden: changes.hidden.slice(), own: changes.own.slice() };
   }
 
-  restore(flat: FlatFields | undefined): void {
-    this.flat = flat;
+  restore(changes: Changed | undefined): void {
+    this.changes = changes;
   }
 
-  #flat(): FlatFields {
-    if (this.flat === undefined) {
-      const { text, offsets } = this.source;
-      const flat: FlatFields = [];
-      for (let i = 0; i < offsets.length - 1; i++)
-        flat.push(text.slice(offsets[i], offsets[i + 1]));
-      this.flat = flat;
+  /** Handlers that only set fields have no need of it. */
+  #source(): FieldSource {
+    return (this.source ??=
+      this.side === "request" ? this.head.requestFields() : this.head.responseFields());
+  }
+
+  #changes(): Changed {
+    return (this.changes ??= { hidden: [], own: [] });
+  }
+
+  #each(use: (name: string, value: string) => void): void {
+    const { changes } = this;
+    const { text, offsets } = this.#source();
+    for (let i = 0; i < offsets.length - 1; i += 2) {
+      const name = text.slice(offsets[i], offsets[i + 1]);
+      if (changes?.hidden.some((lower) => isField(name, lower))) continue;
+      use(name, text.slice(offsets[i + 1], offsets[i + 2]));
     }
-    return this.flat;
+    const own = changes?.own ?? [];
+    for (let i = 0; i < own.length; i += 2) use(own[i]!, own[i + 1]!);
   }
 
   #mayChange(name: string): string {
@@ -153,21 +177,19 @@ export class Fields implements HeaderFields {
     return lower;
   }
 
-  #remove(lower: string): boolean {
-    const flat = this.#flat();
+  #remove(lower: string): Changed {
+    const changes = this.#changes();
+    const { hidden, own } = changes;
+    if (!hidden.includes(lower)) hidden.push(lower);
     let kept = 0;
-    for (let i = 0; i < flat.length; i += 2) {
-      const name = flat[i]!;
-      if (name.length === lower.length && isName(name, 0, lower)) continue;
-      if (kept !== i) {
-        flat[kept] = name;
-        flat[kept + 1] = flat[i + 1]!;
-      }
+    for (let i = 0; i < own.length; i += 2) {
+      if (isField(own[i]!, lower)) continue;
+      own[kept] = own[i]!;
+      own[kept + 1] = own[i + 1]!;
       kept += 2;
     }
-    const removed = kept < flat.length;
-    if (removed) flat.length = kept;
-    return removed;
+    if (kept < own.length) own.length = kept;
+    return changes;
   }
 
   #tell(name: string, values: string[], appended?: string): void {

@@ -80,12 +80,13 @@ export class Head {
   }
 
   private fields(first: number, count: number, start: number): FieldSource {
-    const offsets = [start];
+    const offsets = new Array<number>(2 * count + 1);
     let at = HEAD_BYTES + 8 * first;
     let from = start;
-    for (let i = 0; i < 2 * count; i++, at += 4) {
+    offsets[0] = start;
+    for (let i = 1; i <= 2 * count; i++, at += 4) {
       from += this.u32(at);
-      offsets.push(from);
+      offsets[i] = from;
     }
     if (from > this.bytes.length) throw new RangeError("a head that ends before its fields");
     return { text: this.bytes, offsets };

@@ -137,7 +137,8 @@ export class RequestImpl implements HttpRequestWithBody {
 
   get headers(): Fields {
     return (this.fields ??= new Fields(
-      this.owner.head.requestFields(),
+      this.owner.head,
+      "request",
       this.owner.requestIsFixed ??
         ((name, values) => {
           this.cookiesMade = undefined;

@@ -36,7 +36,8 @@ export class ResponseImpl implements HttpResponse {
 
   get headers(): Fields {
     return (this.fields ??= new Fields(
-      this.owner.head.responseFields(),
+      this.owner.head,
+      "response",
       this.owner.responseIsFixed ??
         ((name, values, appended) => {
           if (name.toLowerCase() === "content-length" && values !== null) {
