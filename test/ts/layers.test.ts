@@ -164,6 +164,19 @@ describe("Lua rooms", () => {
     assert.deepEqual(having(/\bffi\.(cdef|load)\b/), ["lua/resty/ts/native.lua"]);
   });
 
+  it("nothing but ours, lua-resty-core and APISIX is required", () => {
+    // Debian's and OpenResty's Lua modules bring these alone: lua-cjson is a package of its own.
+    const known = /^(resty\.ts\b|resty\.core\b|ngx\.|ffi$|bit$|table\.|apisix\.)/;
+    const required = files.flatMap((file) =>
+      [...read(file).matchAll(/\brequire\b[ (]*["']([\w.]+)["']/g)].map(([, name = ""]) => name),
+    );
+    assert.ok(required.length > 50);
+    assert.deepEqual(
+      required.filter((name) => !known.test(name)),
+      [],
+    );
+  });
+
   it("one file for nginx and one for plain LuaJIT know how a coroutine waits", () => {
     assert.deepEqual(having(/\bngx\.semaphore\b/), ["lua/resty/ts/wait_nginx.lua"]);
     assert.deepEqual(having(/\bcoroutine\.(yield|resume)\b/), ["lua/resty/ts/wait_plain.lua"]);

@@ -3,13 +3,14 @@
 -- Runs on the Lua side. Invariant: no text of a failure reaches the client; it gets the status, its
 -- name and the request's id, which the log line has, too.
 
-local cjson = require "cjson.safe"
 local options = require "resty.ts.http.options"
 local request = require "resty.ts.http.request"
 
 local ngx = ngx
 local error = error
-local tonumber = tonumber
+local byte = string.byte
+local format = string.format
+local gsub = string.gsub
 
 local TITLES = {
     [400] = "Bad Request", [401] = "Unauthorized", [403] = "Forbidden", [404] = "Not Found",
@@ -22,6 +23,14 @@ local TITLES = {
 }
 
 local _M = {}
+
+
+-- As JSON has it. lua-cjson is not there wherever nginx's Lua module is.
+local function quoted(text)
+    return '"' .. gsub(text, '[%c"\\]', function(char)
+        return format("\\u%04x", byte(char))
+    end) .. '"'
+end
 
 
 -- Writes the reason to the error log. Returns the text.
@@ -60,12 +69,9 @@ function _M.refuse(phase, status)
     local header = ngx.header
     header["Content-Type"] = "application/problem+json"
     header["Content-Encoding"] = nil
-    return answer(state, status, cjson.encode {
-        type = "about:blank",
-        title = TITLES[status] or "Error",
-        status = tonumber(status),
-        request_id = request.text(state),
-    })
+    return answer(state, status,
+                  format('{"type":"about:blank","title":%s,"status":%d,"request_id":%s}',
+                         quoted(TITLES[status] or "Error"), status, quoted(request.text(state))))
 end
 
 
