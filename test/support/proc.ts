@@ -81,6 +81,11 @@ export function childrenOf(pid: number): number[] {
     .sort((a, b) => a - b);
 }
 
+/** Its children, theirs, and so on. */
+export function descendantsOf(pid: number): number[] {
+  return childrenOf(pid).flatMap((child) => [child, ...descendantsOf(child)]);
+}
+
 /** Processes of a session that still run (not zombies), whoever is their parent by now. */
 export function sessionMembers(session: number): number[] {
   return allStats()

@@ -4,7 +4,15 @@
  * Packages for other platforms are not there; npm leaves those out by itself.
  */
 import { execFile } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+} from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { dirname, join } from "node:path";
@@ -38,9 +46,16 @@ function installed(): Map<string, Map<string, string>> {
   return found;
 }
 
-/** Gives an installed or an unpacked package the libraries of the local build, where it has none. */
-export function addLibraries(folder: string): void {
+/**
+ * Gives an installed or an unpacked package libraries for this machine.
+ * @param prebuilds as `npm run prebuild` makes them; else the local build's, where it has none.
+ */
+export function addLibraries(folder: string, prebuilds?: string): void {
   const target = join(folder, "prebuilds", platform);
+  if (prebuilds !== undefined) {
+    rmSync(join(folder, "prebuilds"), { recursive: true, force: true });
+    cpSync(prebuilds, join(folder, "prebuilds"), { recursive: true });
+  }
   if (existsSync(target)) return;
   mkdirSync(target, { recursive: true });
   const from = join(PROJECT_ROOT, "build", "Release");
@@ -53,10 +68,12 @@ export class Registry {
   readonly #server: Server;
   readonly #packages = installed();
   readonly #tarballs: string;
+  readonly #prebuilds: string | undefined;
   #url = "";
 
-  private constructor(tarballs: string) {
+  private constructor(tarballs: string, prebuilds?: string) {
     this.#tarballs = tarballs;
+    this.#prebuilds = prebuilds;
     this.#server = createServer((request, response) => {
       this.#answer(decodeURIComponent(request.url ?? "")).then(
         (body) => response.writeHead(body === undefined ? 404 : 200).end(body),
@@ -65,10 +82,13 @@ export class Registry {
     });
   }
 
-  /** @param folder for tarballs; the caller's. */
-  static async start(folder: string): Promise<Registry> {
+  /**
+   * @param folder for tarballs; the caller's.
+   * @param prebuilds to pack; else those of the project, or what its build has made.
+   */
+  static async start(folder: string, prebuilds?: string): Promise<Registry> {
     mkdirSync(folder, { recursive: true });
-    const registry = new Registry(folder);
+    const registry = new Registry(folder, prebuilds);
     await new Promise<void>((resolve) => {
       registry.#server.listen(0, "127.0.0.1", resolve);
     });
@@ -138,7 +158,7 @@ export class Registry {
     const { stdout } = await run("npm", args, { cwd: PROJECT_ROOT });
     await run("tar", ["-xzf", stdout.trim()], { cwd: this.#tarballs });
     const folder = join(this.#tarballs, "package");
-    addLibraries(folder);
+    addLibraries(folder, this.#prebuilds);
     return folder;
   }
 }
