@@ -22,6 +22,9 @@ const EMPTY = new Uint8Array(0);
 /** Lua has the last word on deadlines; a run that it has forgotten is given up this much later. */
 const GRACE_MS = 1000;
 
+/** For Lua, which cuts the connection in those phases. */
+const HALF_CHANGED = 500;
+
 function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof (value as { then?: unknown } | null | undefined)?.then === "function";
 }
@@ -60,6 +63,8 @@ export class Run {
   private ctxSent: Readonly<Record<string, unknown>> = {};
   private varsMade: Record<string, string | undefined> | undefined = undefined;
   private replaced: Uint8Array | undefined = undefined;
+  /** Whoever has changed a piece of the body. */
+  private changers: Set<Handler> | undefined = undefined;
 
   constructor(chain: Chain, head: Head, input: RunInput, services: Services) {
     this.chain = chain;
@@ -328,6 +333,7 @@ export class Run {
     const isBody = isBodyPhase(this.head.phase);
     if (isBody && (typeof value === "string" || value instanceof Uint8Array)) {
       this.replaced = typeof value === "string" ? bytesOf(value) : value;
+      (this.changers ??= new Set()).add(handler);
       return undefined;
     }
     if (isResponse(value) && isBeforeAnswer(this.head.phase)) {
@@ -376,9 +382,11 @@ export class Run {
       return;
     }
     this.exitOps = undefined;
-    this.over = status !== 0;
-    if (status === 0) undo?.();
-    this.ops.push(Change.failed, handler.instance.name, status, this.services.stackOf(error));
+    // The rest as it came would make a body of it that nobody has meant.
+    const answer = status === 0 && this.changers?.has(handler) ? HALF_CHANGED : status;
+    this.over = answer !== 0;
+    if (answer === 0) undo?.();
+    this.ops.push(Change.failed, handler.instance.name, answer, this.services.stackOf(error));
   }
 
   #checkpoint(): () => void {

@@ -100,6 +100,8 @@ const inverting = `
   import { definePlugin } from "resty-ts";
   export default definePlugin({
     name: "inverting",
+    // A busy machine is late now and then.
+    phases: { headerFilter: { timeoutMs: 10_000 }, bodyFilter: { timeoutMs: 10_000 } },
     headerFilter(ctx) { ctx.response.headers.set("x-inverted", "yes"); },
     bodyFilter({ chunk }) {
       const out = new Uint8Array(chunk.length);

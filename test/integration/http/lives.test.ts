@@ -32,6 +32,8 @@ const PLUGINS = {
     headerFilter(ctx) { ctx.response.headers.set("x-filter", "yes"); },`),
   "plugins/upper.ts": plugin(`name: "upper", schema: { type: "object" },
     bodyFilter(ctx) { return Buffer.from(ctx.chunk).toString().toUpperCase(); },`),
+  "plugins/looker.ts": plugin(`name: "looker",
+    bodyFilter(ctx) { ctx.local.set("bytes", ctx.chunk.length); },`),
   "plugins/strict.ts": plugin(`name: "strict", policies: { onOverload: "closed" },
     bodyFilter(ctx) { return Buffer.from(ctx.chunk).toString().toUpperCase(); },`),
   "plugins/asks.ts": plugin(`name: "asks",
@@ -77,6 +79,10 @@ function options(runtime: Runtime): NginxOptions {
       "= /upper": ending(
         phase("header_filter", `http.header_filter("upper")`),
         phase("body_filter", `http.body_filter("upper")`),
+      ),
+      "= /looker": ending(
+        phase("header_filter", `http.header_filter("looker")`),
+        phase("body_filter", `http.body_filter("looker")`),
       ),
       "= /strict": ending(
         phase("header_filter", `http.header_filter("strict")`),
@@ -136,8 +142,15 @@ for (const runtime of ["embedded", "process"] as const) {
 
     test("let the rest of a body pass that they no longer know, where their policy is open", () =>
       withLives(async (nginx) => {
-        assert.equal((await nginx.ask("/upper")).text, "Ab");
+        assert.equal((await nginx.ask("/looker")).text, "ab");
+        await nginx.waitForLog(/looker, body_filter, .*the environment ended/);
+      }));
+
+    test("cut the connection when a part of the body was changed, whatever their policy", () =>
+      withLives(async (nginx) => {
+        await assert.rejects(nginx.ask("/upper"));
         await nginx.waitForLog(/upper, body_filter, .*the environment ended/);
+        await nginx.waitForLog(/the connection is cut, .*a part of the body was changed before/);
       }));
 
     test("cut the connection where it is closed", () =>

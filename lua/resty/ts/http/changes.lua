@@ -104,6 +104,7 @@ function _M.apply(state, changes, i, on_keep, on_failure)
             return 12, a, b, plain(changes[i + 3])
         elseif code == 13 then
             ngx.arg[1] = plain(a)
+            state.body.changed = true
             i = i + 2
         elseif code == 14 then
             if b ~= 0 then

@@ -46,18 +46,26 @@ end
 -- In body_filter_by_lua* nothing but an error does that.
 function _M.cut(phase)
     if phase.bodies then
-        error("resty.ts: the connection is cut, see above", 0)
+        error("resty.ts: the connection is cut, see above"
+              .. (request.get().body.changed and "; a part of the body was changed before" or ""),
+              0)
     end
     return ngx.exit(ngx.ERROR)
 end
 
 
--- Does what a policy's status says: 0 goes on.
+-- Does what a policy's status says: 0 goes on, but not with a body that is changed in part.
 function _M.refuse(phase, status)
-    if status == 0 or phase.name == "log" then
+    if phase.name == "log" then
         return
     end
     local state = request.get()
+    if status == 0 then
+        if phase.bodies and state.body.changed then
+            return _M.cut(phase)
+        end
+        return
+    end
     local gateway = state.gateway
     local answer = gateway.answer
     if not phase.answers then

@@ -31,6 +31,7 @@ local last_id = 0
 -- ctx_keys: keys of ctx.ctx that TypeScript has set, in order, or nil.
 -- upstream_host, upstream_port: for http.balancer().
 -- bodies, delayed_bodies: a chain -> the body that it filters.
+-- body: the one of these that is being filtered, or nil.
 -- replaces: whether header_filter may put an answer of its own in the response's place.
 -- auth_confs: in APISIX, a plugin of type "auth" -> the configuration that it began with, or nil.
 -- failed: the chain that could not be configured, so that it is tried and logged once.
@@ -52,6 +53,7 @@ local function new_state()
         failed = nil,
         bodies = nil,
         delayed_bodies = nil,
+        body = nil,
         replaces = false,
     }
 end

@@ -294,9 +294,11 @@ local function body_of(phase, state, chain)
     end
     local body = bodies[chain]
     if not body then
-        body = { started = false, off = false, pieces = nil, bytes = 0, generation = nil }
+        body = { started = false, changed = false, off = false, pieces = nil, bytes = 0,
+                 generation = nil }
         bodies[chain] = body
     end
+    state.body = body
     return body
 end
 
@@ -313,6 +315,7 @@ local function is_off(phase, chain)
     local client = host.client(chain.instance)
     if body.started and not body.off and body.generation ~= client.generation then
         body.off = true
+        state.body = body
         policy.failed(phase, state[chain].phases[phase.name],
                       "the environment ended while the body was under way", "exited")
     end
