@@ -153,6 +153,8 @@ export async function wrk(url: string, options: WrkOptions): Promise<WrkReport> 
     `-t${String(options.threads ?? 1)}`,
     `-c${String(options.connections)}`,
     `-d${String(options.seconds)}s`,
+    // What is answered later than this has failed; how fast a machine is says nothing of that.
+    "--timeout=30s",
   ];
   for (const [name, value] of Object.entries(options.headers ?? {})) {
     args.push("-H", `${name}: ${value}`);

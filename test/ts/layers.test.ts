@@ -177,8 +177,11 @@ describe("Lua rooms", () => {
     );
   });
 
-  it("one file for nginx and one for plain LuaJIT know how a coroutine waits", () => {
-    assert.deepEqual(having(/\bngx\.semaphore\b/), ["lua/resty/ts/wait_nginx.lua"]);
+  it("the files for nginx and for plain LuaJIT alone know how a coroutine waits", () => {
+    assert.deepEqual(having(/\bngx\.semaphore\b/), [
+      "lua/resty/ts/wait_nginx.lua",
+      "lua/resty/ts/waiter_nginx.lua",
+    ]);
     assert.deepEqual(having(/\bcoroutine\.(yield|resume)\b/), ["lua/resty/ts/wait_plain.lua"]);
   });
 });
