@@ -41,6 +41,11 @@ intptr_t ngx_event_no_timers_left(void);
 extern struct { uintptr_t ctx_index; } rts_ngx_lua_module __asm__("ngx_http_lua_module");
 ]]
 
+-- glibc's alone. Our own name, as above.
+ffi.cdef [[
+const char *rts_glibc_version(void) __asm__("gnu_get_libc_version");
+]]
+
 local lib
 local nginx
 
@@ -66,18 +71,16 @@ local function exists(path)
 end
 
 
+local function has_glibc()
+    return ffi.C.rts_glibc_version
+end
+
+
 -- The machine's kind, as folders of prebuilds/ are named (scripts/lib/platform.mjs).
 local function platform()
     local name = str_lower(ffi.os) .. "-" .. ffi.arch
-    local maps = io_open("/proc/self/maps", "rb")
-    if maps then
-        -- A machine may have both; what counts is what this process runs on.
-        if str_find(maps:read("*a"), "/ld-musl-", 1, true) then
-            name = name .. "-musl"
-        end
-        maps:close()
-    end
-    return name
+    -- A machine may have both libcs; what counts is what this process runs on.
+    return pcall(has_glibc) and name or name .. "-musl"
 end
 
 
