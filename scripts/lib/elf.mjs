@@ -21,7 +21,7 @@ function highest(versions) {
 
 /**
  * Names of what it exports, the nodes of a version script left out; needed are the libraries, flags DT_FLAGS and DT_FLAGS_1
- * in words, glibc the highest version of it that is needed (undefined: none).
+ * in words, machine as readelf has it, glibc the highest version of it that is needed (undefined: none).
  * @param {string} file
  */
 export function readElf(file) {
@@ -29,6 +29,7 @@ export function readElf(file) {
   const segments = output("readelf", ["-Wl", file]);
   const versions = all(output("readelf", ["-WV", file]), /Name: GLIBC_(\d[\d.]*)/g);
   return {
+    machine: /Machine:.*?([\w-]+)$/m.exec(output("readelf", ["-h", file]))?.[1],
     exports: all(output("nm", ["-D", "--defined-only", "-P", file]), /^([^\s@]+)\S* [^A]\b/gm),
     needed: all(dynamic, /\(NEEDED\).*\[(.*)\]/g),
     runpath: all(dynamic, /\((?:RUNPATH|RPATH)\).*\[(.*)\]/g),

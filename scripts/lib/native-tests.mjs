@@ -1,18 +1,35 @@
-// The unit tests in C, built and run four times: plain, under ASan with UBSan, under TSan, and as fuzzers for a short time.
+// The unit tests in C, built and run plain, with musl, for arm64 under emulation, under ASan with UBSan, under TSan, and as
+// fuzzers for a short time.
 import { existsSync, mkdirSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { filesBelow } from "./files.mjs";
+import { crossTo } from "./platform.mjs";
 import { capture, Failure, inRoot, runQuietly } from "./run.mjs";
 import { runTap, stream } from "./tally.mjs";
+import { crossDefines, muslDefines } from "./toolchains.mjs";
 
 const FUZZ_SECONDS = 10;
 
-/** @typedef {{ name: string, options: Record<string, string>, env: Record<string, string> }} Variant */
+/**
+ * runner is put before the program.
+ * @typedef {{ name: string, options: Record<string, string>, env: Record<string, string>, runner?: string[] }} Variant
+ */
 
-/** @type {Variant[]} */
-const variants = [
+/** None on an arm64 machine, where plain is that. @returns {Variant[]} */
+function emulated() {
+  const cross = crossTo("linux-arm64");
+  if (cross === undefined) return [];
+  // The cross compiler's libc lies there.
+  const runner = [`qemu-${cross.processor}`, "-L", `/usr/${cross.triplet}`];
+  return [{ name: cross.arch, options: crossDefines(cross), env: {}, runner }];
+}
+
+/** @returns {Variant[]} */
+const variants = () => [
   { name: "plain", options: {}, env: {} },
+  { name: "musl", options: muslDefines(inRoot("build-test/kernel-headers")), env: {} },
+  ...emulated(),
   {
     name: "asan",
     options: { RTS_SANITIZE: "address,undefined" },
@@ -25,6 +42,7 @@ const variants = [
     name: "tsan",
     options: { RTS_SANITIZE: "thread" },
     env: { TSAN_OPTIONS: "halt_on_error=1:second_deadlock_stack=1" },
+    runner: withoutRandomAddresses(),
   },
 ];
 
@@ -65,12 +83,11 @@ const programs = (folder, pattern) =>
 /** @param {import("./tally.mjs").Tally} tally @param {string} [pattern] */
 export async function runNative(tally, pattern) {
   const names = programs("test/native", pattern);
-  for (const { name: variant, options, env } of names.length > 0 ? variants : []) {
+  for (const { name: variant, options, env, runner = [] } of names.length > 0 ? variants() : []) {
     const bin = await buildVariant(variant, { RTS_TESTS: "ON", RTS_BACKEND: "OFF", ...options });
-    const prefix = variant === "tsan" ? withoutRandomAddresses() : [];
     for (const name of names) {
       console.log(`# native ${variant}: ${name}`);
-      const command = [...prefix, path.join(bin, name)];
+      const command = [...runner, path.join(bin, name)];
       await runTap(tally, `native ${variant} ${name}`, command, {
         env: { ...process.env, ...env },
       });

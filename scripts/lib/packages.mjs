@@ -91,6 +91,11 @@ export const needs = [
   command("clang-format", TEST),
   command("clang-tidy", TEST),
   command("luacheck", TEST, "lua-check"),
+  // Building for arm64 and for musl, and running it here.
+  command("aarch64-linux-gnu-gcc", TEST, "gcc-aarch64-linux-gnu"),
+  command("aarch64-linux-gnu-g++", TEST, "g++-aarch64-linux-gnu"),
+  command("qemu-aarch64", TEST, "qemu-user"),
+  command("musl-gcc", TEST, "musl-tools"),
 ];
 
 /** @param {Group} group */

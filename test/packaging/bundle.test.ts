@@ -3,7 +3,7 @@
  * that knows nothing of it, and Debian's nginx run there by the sample configuration.
  */
 import assert from "node:assert/strict";
-import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import {
   cpSync,
   existsSync,
@@ -17,18 +17,13 @@ import {
 import path from "node:path";
 import { after, describe, it } from "node:test";
 import { recorded } from "../../scripts/lib/libnode.mjs";
-import { which } from "../../scripts/lib/run.mjs";
-import { until, within } from "../support/deadline.js";
-import { findPort } from "../support/nginx.js";
+import { unpackBundle, withSample } from "../support/bundle.js";
 import { makeFolder, PROJECT_ROOT } from "../support/project.js";
 
 const scratch = makeFolder("bundle");
 after(() => {
   rmSync(scratch, { recursive: true });
 });
-
-/** What a service manager leaves of an environment. */
-const BARE = { PATH: `${path.dirname(process.execPath)}:/usr/sbin:/usr/bin:/sbin:/bin` };
 
 function bundle(out: string, args: string[] = [], cwd = scratch): ReturnType<typeof run> {
   const main = path.join(PROJECT_ROOT, "dist/cli/main.js");
@@ -50,49 +45,9 @@ function folderWith(name: string, files: Record<string, string>): string {
   return folder;
 }
 
-/** Unpacks an archive in a new folder; the one folder in it. */
-function unpack(archive: string, name: string): string {
-  const target = path.join(scratch, name);
-  mkdirSync(target);
-  execFileSync("tar", ["-xzf", archive, "-C", target]);
-  const [only, ...more] = readdirSync(target);
-  assert.deepEqual(more, []);
-  assert.ok(only !== undefined);
-  return path.join(target, only);
-}
-
-/**
- * Runs the sample configuration, but for its port, while `work` asks. `first` is asked until it
- * answers. Returns what nginx has logged.
- */
-async function withSample(
-  folder: string,
-  first: string,
-  work: (ask: (path: string) => Promise<Response>) => Promise<void>,
-): Promise<string> {
-  const port = await findPort();
-  const conf = path.join(folder, "nginx.conf");
-  writeFileSync(conf, readFileSync(conf, "utf8").replace("127.0.0.1:8080", `127.0.0.1:${port}`));
-  const args = ["-e", "stderr", "-p", folder, "-c", "nginx.conf"];
-  const nginx = spawn(which("nginx") ?? "nginx", args, { cwd: "/", env: BARE });
-  let log = "";
-  nginx.stderr.setEncoding("utf8").on("data", (text: string) => (log += text));
-  const ended = new Promise((resolve) => nginx.once("exit", resolve));
-  try {
-    const ask = (where: string): Promise<Response> => fetch(`http://127.0.0.1:${port}${where}`);
-    await until(
-      "nginx answers",
-      () => ask(first).catch(() => undefined),
-      15_000,
-      () => log,
-    );
-    await work(ask);
-  } finally {
-    nginx.kill("SIGTERM");
-    await within("nginx ends", ended, 15_000);
-  }
-  return log;
-}
+/** Unpacks an archive in a new folder of scratch. */
+const unpack = (archive: string, name: string): string =>
+  unpackBundle(archive, path.join(scratch, name));
 
 describe("resty-ts bundle", { timeout: 120_000 }, () => {
   const archive = path.join(scratch, "sample.tar.gz");

@@ -62,6 +62,16 @@ export function nginxConf({ plugins }: Facts): Buffer {
   });
 }
 
+function nodeFor(abis: readonly number[]): string {
+  const node = "a `node`, 18 or later, on the `PATH`";
+  if (abis.length === 0) return `${node}, which runs beside nginx's workers;`;
+  const libnodes = abis.map((abi) => `libnode.so.${abi}`).join(" or ");
+  return (
+    `${libnodes} (Debian and Ubuntu: by \`libnode-dev\`; Fedora: \`nodejs-libs\`), by which Node runs in ` +
+    `nginx's workers. Without it ${node} runs beside them.`
+  );
+}
+
 export function readme({ name, platform, libraries, plugins, external }: Facts): Buffer {
   const { abis, glibc } = libraries;
   const ready = plugins.find((plugin) => requiredOf(plugin).length === 0);
@@ -73,7 +83,7 @@ export function readme({ name, platform, libraries, plugins, external }: Facts):
     name,
     platform,
     glibc: glibc === undefined ? "" : `, glibc ${glibc} or later`,
-    libnodes: abis.map((abi) => `libnode.so.${abi}`).join(" or "),
+    node: nodeFor(abis),
     plugins: plugins.map((plugin) => plugin.name).join(", "),
     natives,
     request: ready?.name ?? "PLUGIN",
