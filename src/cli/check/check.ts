@@ -18,6 +18,8 @@ export interface CheckOptions {
   readonly conf: readonly string[];
   /** Before each plugin's name in them. */
   readonly prefix: string;
+  /** Whether to check types. */
+  readonly types: boolean;
 }
 
 export interface CheckReport {
@@ -103,13 +105,15 @@ function ownOptions(value: unknown, mixed: boolean): unknown {
 export async function check(
   folder: PluginFolder,
   names: readonly string[],
-  { conf, prefix }: CheckOptions,
+  { conf, prefix, types: wantsTypes }: CheckOptions,
 ): Promise<CheckReport> {
   const known = folder.names();
   const loaded = await folder.load(names.length > 0 ? [...new Set(names)] : known);
   const fileOf = ({ file }: LoadedPlugin): string => path.join(folder.path, file);
   const found = loaded.filter(({ file }) => path.extname(file) !== "");
-  const types = await checkTypes(folder.path, found.map(fileOf));
+  const types = wantsTypes
+    ? await checkTypes(folder.path, found.map(fileOf))
+    : { checked: false, problems: [], warnings: [] };
   const configurations = new Configurations(loaded, known, prefix);
   for (const file of conf) await configurations.check(file);
   return {

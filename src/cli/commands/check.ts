@@ -7,6 +7,7 @@ interface CheckFlags {
   readonly plugins?: string;
   readonly conf: readonly string[];
   readonly prefix: string;
+  readonly types: boolean;
   readonly json?: true;
 }
 
@@ -46,6 +47,7 @@ export function registerCheck(program: Command): void {
       [] as string[],
     )
     .option("--prefix <text>", "before each plugin's name in these, as of apisix generate", "")
+    .option("--no-types", "leave types to tsc")
     .option("--json", "print { plugins, configurations, typesChecked, problems, warnings }")
     .addHelpText(
       "after",

@@ -54,6 +54,15 @@ describe("resty-ts check", () => {
     assert.match(stdout, /^loads {5}good /m);
   });
 
+  test("leaves types to others with --no-types", async (t) => {
+    const folder = projectOf(t, {
+      "plugins/typed.ts": pluginText("typed", "access(ctx) { const n: number = ctx.nope; }"),
+    });
+    const { code, stdout, stderr } = await check(folder, "--no-types", "--json");
+    assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
+    assert.equal((JSON.parse(stdout) as { typesChecked: boolean }).typesChecked, false);
+  });
+
   test("tells where a file is no TypeScript", async (t) => {
     const folder = projectOf(t, { "plugins/broken.ts": "export default {\n" });
     const { code, stderr } = await check(folder);
