@@ -15,7 +15,7 @@ import { registerDev } from "./commands/dev.js";
 import { registerDoctor } from "./commands/doctor.js";
 import { registerHost } from "./commands/host.js";
 import { registerInit } from "./commands/init.js";
-import { ExitCode, finish, UsageError } from "./exit.js";
+import { ExitCode, finish, UsageError, WrongError } from "./exit.js";
 
 const manifest = new URL("../../package.json", import.meta.url);
 const { version } = JSON.parse(readFileSync(manifest, "utf8")) as { version: string };
@@ -50,6 +50,9 @@ try {
   } else if (error instanceof UsageError) {
     process.stderr.write(`${error.message}\n`);
     finish(ExitCode.usage);
+  } else if (error instanceof WrongError) {
+    process.stderr.write(`error: ${error.message}\n`);
+    finish(ExitCode.wrong);
   } else {
     throw error;
   }

@@ -1,101 +1,183 @@
 /**
- * `resty-ts dev`: an nginx of the project's own, in the foreground.
+ * `resty-ts dev`: an nginx of the project's own, in the foreground, and another one when resty-ts.json
+ * says something else.
  *
  * Thread: the process's main one. Invariant: whichever way it ends, its nginx has ended before, and
- * its folder is gone.
+ * its folder is gone. There is one nginx at a time: the line that says that another is there is true
+ * of the next request, and the inspector's port is free for it.
  */
-import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { createInterface } from "node:readline";
-import type { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { colours } from "../colour.js";
 import { Machine } from "../doctor/machine.js";
 import { findNginx } from "../doctor/nginx.js";
-import { UsageError } from "../exit.js";
-import { devConfig, type DevEvent } from "./nginx-config.js";
-import { ErrorLog, shownEvent } from "./output.js";
-import { readProjectFile } from "./project-file.js";
+import { UsageError, WrongError } from "../exit.js";
+import { devConfig, type DevPlaces } from "./nginx-config.js";
+import { nginxProblem, NginxProcess } from "./nginx-process.js";
+import { type ProjectFile, readProjectFile } from "./project-file.js";
+import { ProjectWatch, soundProject } from "./project-watch.js";
 
 export interface DevOptions {
   readonly plugins: string;
   /** resty-ts.json. */
   readonly config: string;
   readonly port: number;
+  /** nginx; else on the PATH and in the usual folders. */
+  readonly nginx: string | undefined;
   /** The inspector's port. */
   readonly inspect: number | undefined;
 }
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
-/** For nginx to end by itself. */
-const MOST_END_MS = 5000;
+const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
 
-function linesOf(stream: Readable, take: (line: string) => void): Promise<void> {
-  const lines = createInterface({ input: stream });
-  lines.on("line", take);
-  return new Promise((resolve) => lines.once("close", resolve));
+const print = (line: string): void => void process.stdout.write(`${line}\n`);
+
+/** nginx would try again for seconds, and say so five times. @throws {WrongError} */
+async function mustBeFree(port: number): Promise<void> {
+  const error = await new Promise<NodeJS.ErrnoException | undefined>((resolve) => {
+    const probe = createServer();
+    probe.once("error", resolve);
+    probe.listen(port, "127.0.0.1", () => probe.close(() => resolve(undefined)));
+  });
+  if (error === undefined) return;
+  const why = error.code === "EADDRINUSE" ? "another program listens there" : error.message;
+  throw new WrongError(
+    `nothing can be served on 127.0.0.1:${port}, as ${why}: --port names a port`,
+  );
 }
 
-/** Asks nginx to end, and sees that it does. */
-function end(child: ChildProcess): void {
-  child.kill("SIGTERM");
-  setTimeout(() => child.kill("SIGKILL"), MOST_END_MS).unref();
+/** What dev's nginx is started with. @throws {UsageError} {WrongError} */
+function findPlaces(options: DevOptions): { program: string; places: Omit<DevPlaces, "prefix"> } {
+  const { plugins, port, inspect } = options;
+  if (!statSync(plugins, { throwIfNoEntry: false })?.isDirectory()) {
+    throw new UsageError(`${plugins} is no folder: --plugins is one`);
+  }
+  const nginx = findNginx(new Machine("/"), options.nginx);
+  if ("check" in nginx) throw new WrongError(`${nginx.text}\ncure: ${nginx.cure ?? ""}`);
+  const { program, modules } = nginx;
+  return {
+    program,
+    places: { port, plugins: path.resolve(plugins), root: ROOT, modules, inspect },
+  };
 }
 
-/** Resolves when it has ended. @returns whether somebody has ended it. @throws {UsageError} */
-export async function dev({ plugins, config, port, inspect }: DevOptions): Promise<boolean> {
-  const project = readProjectFile(config);
-  const nginx = findNginx(new Machine("/"));
-  if ("check" in nginx) throw new UsageError(`${nginx.text}\ncure: ${nginx.cure ?? ""}`);
-  const root = fileURLToPath(new URL("../../../", import.meta.url));
+/** Runs until somebody ends it. @throws {UsageError} {WrongError} when it cannot go on. */
+export async function dev(options: DevOptions): Promise<void> {
+  const project = readProjectFile(options.config);
+  const { program, places } = findPlaces(options);
+  await mustBeFree(options.port);
   const prefix = mkdtempSync(path.join(tmpdir(), "resty-ts-dev-"));
+  const server = new Server(options, program, { ...places, prefix });
   try {
-    const { modules } = nginx;
-    const places = { prefix, port, plugins: path.resolve(plugins), root, modules, inspect };
-    const file = path.join(prefix, "nginx.conf");
-    writeFileSync(file, devConfig(project, places));
-    return await run(nginx.program, prefix, file, port);
+    await server.run(project);
   } finally {
     rmSync(prefix, { recursive: true, force: true });
   }
 }
 
-async function run(program: string, prefix: string, file: string, port: number): Promise<boolean> {
-  const child = spawn(program, ["-p", prefix, "-c", file, "-e", "stderr"], {
-    stdio: ["ignore", "pipe", "pipe"],
-    // A terminal's Ctrl-C is for us: nginx is then told once.
-    detached: true,
+/** What the signals ask for. */
+class Stop {
+  readonly #stop = new AbortController();
+  readonly #onSignal = (): void => this.#stop.abort();
+  readonly asked = new Promise<void>((resolve) => {
+    this.#stop.signal.addEventListener("abort", () => resolve());
   });
-  let isStopped = false;
-  const stop = (): void => {
-    isStopped = true;
-    end(child);
-  };
-  for (const signal of SIGNALS) process.on(signal, stop);
-  const print = (line: string | undefined): void => {
-    if (line !== undefined) process.stdout.write(`${line}\n`);
-  };
-  const paint = colours(process.stdout);
-  const log = new ErrorLog();
-  const exited = new Promise<void>((resolve, reject) => {
-    child.once("error", reject);
-    child.once("exit", () => resolve());
-  });
-  const outputs = [
-    linesOf(child.stdout, (line) => {
-      const event = JSON.parse(line) as DevEvent;
-      if (event.event === "ready") print(`listening on http://127.0.0.1:${port}; Ctrl-C ends it`);
-      else print(shownEvent(event, paint));
-    }),
-    linesOf(child.stderr, (line) => print(log.shown(line, paint))),
-  ];
-  try {
-    await exited;
-    await Promise.all(outputs);
-  } finally {
-    for (const signal of SIGNALS) process.off(signal, stop);
+
+  constructor() {
+    for (const signal of SIGNALS) process.on(signal, this.#onSignal);
   }
-  return isStopped;
+
+  isAsked(): boolean {
+    return this.#stop.signal.aborted;
+  }
+
+  close(): void {
+    for (const signal of SIGNALS) process.off(signal, this.#onSignal);
+  }
+}
+
+class Server {
+  readonly #options: DevOptions;
+  readonly #program: string;
+  readonly #places: DevPlaces;
+  readonly #stop = new Stop();
+
+  constructor(options: DevOptions, program: string, places: DevPlaces) {
+    this.#options = options;
+    this.#program = program;
+    this.#places = places;
+  }
+
+  async run(project: ProjectFile): Promise<void> {
+    const { config, port } = this.#options;
+    const stop = this.#stop;
+    const watch = new ProjectWatch(config);
+    let nginx: NginxProcess | undefined;
+    try {
+      const problem = await this.#configure(project);
+      if (problem !== undefined) throw new WrongError(`${config}: ${problem}`);
+      nginx = await this.#start();
+      if (!stop.isAsked()) print(`listening on http://127.0.0.1:${port}; Ctrl-C ends it`);
+      while (!stop.isAsked()) {
+        const changed = watch.next().then(() => "changed");
+        const ended = nginx.exited.then(() => "ended");
+        const what = await Promise.race([changed, ended, stop.asked]);
+        if (what === "ended" && !stop.isAsked()) throw new WrongError("nginx has ended: see above");
+        if (what !== "changed" || !(await this.#takes()) || stop.isAsked()) continue;
+        await nginx.stop("SIGQUIT");
+        nginx = await this.#start();
+        if (!stop.isAsked()) this.#notice(`reloaded: ${config}`);
+      }
+    } finally {
+      watch.close();
+      await nginx?.stop("SIGTERM");
+      stop.close();
+    }
+  }
+
+  /** @throws {WrongError} when it does not serve, unless somebody has ended it. */
+  async #start(): Promise<NginxProcess> {
+    const nginx = new NginxProcess(this.#program, this.#places.prefix, this.#file(), print);
+    const why = await Promise.race([nginx.started, this.#stop.asked]);
+    if (why === undefined || this.#stop.isAsked()) return nginx;
+    await nginx.stop("SIGTERM");
+    throw new WrongError(why);
+  }
+
+  #file(name = "nginx.conf"): string {
+    return path.join(this.#places.prefix, name);
+  }
+
+  /** Writes nginx.conf. @returns what nginx has against it: the one before is then left there. */
+  async #configure(project: ProjectFile): Promise<string | undefined> {
+    const text = devConfig(project, this.#places);
+    const trial = this.#file("trial.conf");
+    writeFileSync(trial, text);
+    const problem = await nginxProblem(this.#program, this.#places.prefix, trial);
+    if (problem === undefined) writeFileSync(this.#file(), text);
+    return problem;
+  }
+
+  /** Looks at a changed resty-ts.json. @returns whether nginx.conf is now what it says. */
+  async #takes(): Promise<boolean> {
+    const { config, plugins } = this.#options;
+    const found = await soundProject(config, plugins);
+    let problems: readonly string[];
+    if ("routes" in found) {
+      const problem = await this.#configure(found);
+      problems = problem === undefined ? [] : [`${config}: ${problem}`];
+    } else problems = found;
+    const { red } = colours(process.stdout);
+    for (const problem of problems) print(`${red("error")} ${problem}`);
+    if (problems.length > 0) this.#notice(`${config}: what it said before goes on`);
+    return problems.length === 0;
+  }
+
+  #notice(text: string): void {
+    print(`${colours(process.stdout).grey("notice")} ${text}`);
+  }
 }

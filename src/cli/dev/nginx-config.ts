@@ -23,6 +23,7 @@ export interface DevPlaces {
 /** What a line of its stdout says. */
 export type DevEvent =
   | { readonly event: "ready" }
+  | { readonly event: "failed"; readonly why: string }
   | {
       readonly event: "request";
       readonly method: string;
@@ -81,7 +82,7 @@ export function devConfig({ routes }: ProjectFile, places: DevPlaces): string {
     const members = chain.map(
       ({ name, conf }) => `{ name = ${luaText(name)}, conf = ${luaValue(conf ?? {})} }`,
     );
-    return `http.route("route_${i}", { ${members.join(", ")} })`;
+    return `route_${i} = { ${members.join(", ")} },`;
   });
   // Only root's nginx has another user for its workers: these may not be able to read the project.
   const user = process.getuid?.() === 0 ? "user root root;" : "";
@@ -98,13 +99,14 @@ http {
   ${temp.map((name) => `${name}_temp_path "${path.join(prefix, name)}";`).join("\n  ")}
   lua_package_path "${path.join(root, "templates/dev")}/?.lua;${path.join(root, "lua")}/?.lua;;";
   init_worker_by_lua_block {
-    local ts, http, dev = require "resty.ts", require "resty.ts.http", require "resty_ts_dev"
-    assert(ts.start {
+    (require "resty_ts_dev").start({
       plugins = ${luaText(plugins)}, watch = true, runtime_dir = ${luaText(prefix)},
       ${inspect === undefined ? "" : `inspect = "127.0.0.1:${inspect}", ${UNHURRIED}`}
-    })
-    ${chains.join("\n    ")}
-    dev.ready()
+    }, function(ts)
+      return {
+        ${chains.join("\n        ")}
+      }
+    end)
   }
   server {
     listen 127.0.0.1:${port};

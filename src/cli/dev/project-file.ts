@@ -48,12 +48,19 @@ function problemOf(file: unknown): string | undefined {
 
 /** @throws {UsageError} */
 export function readProjectFile(file: string): ProjectFile {
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch (error) {
+    const cure = "resty-ts init makes a project with one, --config names another";
+    const problem = `${file} cannot be read (${(error as Error).message}): ${cure}`;
+    throw new UsageError(problem, { cause: error });
+  }
   let read: unknown;
   try {
-    read = JSON.parse(readFileSync(file, "utf8"));
+    read = JSON.parse(text);
   } catch (error) {
-    const text = `${file} cannot be read (${(error as Error).message}): resty-ts init makes one`;
-    throw new UsageError(text, { cause: error });
+    throw new UsageError(`${file} is no JSON: ${(error as Error).message}`, { cause: error });
   }
   const problem = problemOf(read);
   if (problem !== undefined) throw new UsageError(`${file}: ${problem}`);

@@ -187,9 +187,9 @@ function luaModules(machine: Machine, folder: string): readonly string[] | Findi
   return fault("lua-nginx-module", text, "apt-get install libnginx-mod-http-lua, or use OpenResty");
 }
 
-/** @returns an nginx that has Lua, or what is wrong. */
-export function findNginx(machine: Machine): FoundNginx | Finding {
-  const found = ask(machine, "nginx");
+/** @param name of it, or its file. @returns an nginx that has Lua, or what is wrong. */
+export function findNginx(machine: Machine, name = "nginx"): FoundNginx | Finding {
+  const found = ask(machine, name);
   if ("check" in found) return found;
   const { modules } = found;
   return "check" in modules ? modules : { ...found, modules };

@@ -12,7 +12,9 @@ describe("resty-ts", () => {
   test("has help with examples for each command, and its version", async () => {
     for (const args of [
       ["build"],
+      ["bundle"],
       ["check"],
+      ["dev"],
       ["doctor"],
       ["host"],
       ["init"],
