@@ -317,7 +317,9 @@ static void *replacement_of(const char *name, int is_libuv)
     if (strcmp(name, "waitpid") == 0) {
         return (void *) reaping_waitpid;
     }
-    if (is_libuv && strcmp(name, "fork") == 0) {
+    /* libuv 1.52 and later try once by vfork whether a child shares their memory; posix_spawn is used
+     * when it does, and leaves no moment to close descriptors in the child. Else they fork as before. */
+    if (is_libuv && (strcmp(name, "fork") == 0 || strcmp(name, "vfork") == 0)) {
         return (void *) noting_fork;
     }
     if (is_libuv && strcmp(name, "clone") == 0) {

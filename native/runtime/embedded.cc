@@ -121,8 +121,21 @@ std::string Describe(Isolate* isolate, Local<Context> context, const TryCatch& c
   return *utf8 != nullptr ? std::string(*utf8, utf8.length()) : "unknown error";
 }
 
+// From Node 20 on, Node-API reads no External but those of its own making, and only a binding has a
+// napi_env to make one with. Set while StartHost asks for the binding.
+thread_local rts_channel_t* offered_channel = nullptr;
+
+napi_value RegisterBinding(napi_env env, napi_value exports) {
+  napi_value channel;
+  if (offered_channel != nullptr &&
+      napi_create_external(env, offered_channel, nullptr, nullptr, &channel) == napi_ok) {
+    napi_set_named_property(env, exports, "channel", channel);
+  }
+  return rts_addon_register(env, exports);
+}
+
 // Node keeps a pointer to it.
-const napi_module kBinding = {NAPI_MODULE_VERSION, 0,       __FILE__, rts_addon_register,
+const napi_module kBinding = {NAPI_MODULE_VERSION, 0,       __FILE__, RegisterBinding,
                               "resty_ts",          nullptr, {}};
 
 MaybeLocal<Value> CallMethod(Isolate* isolate, Local<Context> context, Local<Value> receiver,
@@ -155,27 +168,36 @@ MaybeLocal<Value> StartHost(const rts_host_context_t* host_context, Isolate* iso
   Local<Value> require;
   Local<Value> host;
   Local<Value> binding;
+  Local<Value> channel;
+  Local<Value> channel_name = text("channel");
+  offered_channel = host_context->channel;
+  const bool has_binding =
+      CallMethod(isolate, context, process, "_linkedBinding", 1, &binding_name).ToLocal(&binding);
+  offered_channel = nullptr;
+  // Nobody but the host is to have it.
+  if (!has_binding || !binding.As<Object>()->Get(context, channel_name).ToLocal(&channel) ||
+      binding.As<Object>()->Delete(context, channel_name).IsNothing()) {
+    return {};
+  }
   if (!native_require->Call(context, v8::Undefined(isolate), 1, &module_name).ToLocal(&module) ||
       !CallMethod(isolate, context, module, "createRequire", 1, &host_path).ToLocal(&require) ||
       !require.As<Function>()
            ->Call(context, v8::Undefined(isolate), 1, &host_path)
-           .ToLocal(&host) ||
-      !CallMethod(isolate, context, process, "_linkedBinding", 1, &binding_name)
-           .ToLocal(&binding)) {
+           .ToLocal(&host)) {
     return {};
   }
   Local<v8::ArrayBuffer> buffer = v8::ArrayBuffer::New(isolate, host_context->settings_bytes);
   memcpy(buffer->GetBackingStore()->Data(), host_context->settings, host_context->settings_bytes);
   Local<Value> settings = v8::Uint8Array::New(buffer, 0, host_context->settings_bytes);
-  Local<Value> argv[] = {binding, v8::External::New(isolate, host_context->channel), settings};
+  Local<Value> argv[] = {binding, channel, settings};
   return CallMethod(isolate, context, host, "main", 3, argv);
 }
 
 std::string JsonString(Isolate* isolate, Local<String> text) {
   std::string json = "\"";
   String::Utf8Value utf8(isolate, text);
-  for (int i = 0; i < utf8.length(); i++) {
-    const char c = (*utf8)[i];
+  // An int in older V8s, a size_t in newer ones.
+  for (const char c : std::string(*utf8, static_cast<size_t>(utf8.length()))) {
     if (c == '"' || c == '\\') {
       json += '\\';
       json += c;

@@ -85,6 +85,12 @@ async function install(base, packages, folder) {
   await runIn(folder, ["apt-get", "clean"], options);
 }
 
+/** Of the folder with these packages. @param {string} suite @param {string[]} packages */
+export function nameOf(suite, packages) {
+  const list = [...new Set(packages)].sort().join(" ");
+  return `${suite}-${createHash("sha256").update(list).digest("hex").slice(0, 12)}`;
+}
+
 /**
  * The folder of a suite of Debian's with these packages; it is not to be written to, which is what runIn and its like see to.
  * @param {string} suite bookworm, say @param {string[]} [packages]
@@ -94,8 +100,7 @@ export async function ensureRoot(suite, packages = []) {
   const base = await kept(suite, (folder) => debootstrap(suite, folder));
   if (packages.length === 0) return base;
   const sorted = [...new Set(packages)].sort();
-  const key = createHash("sha256").update(sorted.join(" ")).digest("hex").slice(0, 12);
-  return kept(`${suite}-${key}`, async (folder) => {
+  return kept(nameOf(suite, packages), async (folder) => {
     console.log(`${suite}: ${apt.installLine(sorted)}`);
     await install(base, sorted, folder);
   });

@@ -46,18 +46,20 @@ export const inNamespaces = (command) => [
   ...command,
 ];
 
-/** @param {string} root @param {string[]} command @param {Options} options */
-function commandLine(root, command, { places = [], cwd = "/", keep = false }) {
+/**
+ * The command that runs another one in a root, for those who start it in a way of their own; environmentOf() belongs to it.
+ * @param {string} root @param {string[]} command @param {Options} options
+ */
+export function commandIn(root, command, { places = [], cwd = "/", keep = false } = {}) {
   mustBeRoot();
   const mounts = places.flatMap(({ how, from = "", to }) => [how, from, to]);
   const enter = [inRoot("scripts/lib/root-enter.sh"), keep ? "keep" : "forget", root, mountPoint()];
   const within = ["env", `--chdir=${cwd}`, ...command];
-  const [program = "", ...args] = inNamespaces(["sh", ...enter, ...mounts, "--", ...within]);
-  return { program, args };
+  return inNamespaces(["sh", ...enter, ...mounts, "--", ...within]);
 }
 
-/** @param {Options} options @returns {NodeJS.ProcessEnv} */
-const environment = ({ env = {} }) => ({
+/** What a command in a root has of an environment. @param {Options} [options] @returns {NodeJS.ProcessEnv} */
+export const environmentOf = ({ env = {} } = {}) => ({
   PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
   HOME: "/root",
   LANG: "C.UTF-8",
@@ -70,8 +72,8 @@ const environment = ({ env = {} }) => ({
  * @param {Options & { stdio?: import("node:child_process").StdioOptions }} [options]
  */
 export function spawnIn(root, command, options = {}) {
-  const { program, args } = commandLine(root, command, options);
-  return spawn(program, args, { env: environment(options), stdio: options.stdio ?? "pipe" });
+  const [program = "", ...args] = commandIn(root, command, options);
+  return spawn(program, args, { env: environmentOf(options), stdio: options.stdio ?? "pipe" });
 }
 
 /**
@@ -79,8 +81,8 @@ export function spawnIn(root, command, options = {}) {
  * @param {string} root @param {string[]} command @param {Options} [options]
  */
 export function captureIn(root, command, options = {}) {
-  const { program, args } = commandLine(root, command, options);
-  const env = environment(options);
+  const [program = "", ...args] = commandIn(root, command, options);
+  const env = environmentOf(options);
   const result = spawnSync(program, args, { env, encoding: "utf8", maxBuffer: 1 << 28 });
   if (result.error !== undefined) throw new Failure(`${program}: ${result.error.message}`);
   const { status, stdout, stderr } = result;

@@ -96,24 +96,32 @@ export async function runTap(tally, title, command, { env, plan = false } = {}) 
 /**
  * Test files for node:test, each TypeScript file through tsx.
  * @param {Tally} tally @param {string} where the folder that they are from @param {string[]} files
- * @param {{ concurrency?: number, name?: string }} [options]
+ * @param {{ concurrency?: number, name?: string, node?: string[], env?: NodeJS.ProcessEnv }} [options] node is the command
+ *   that runs Node, when it is not ours
  */
-export async function runNodeTests(tally, where, files, { concurrency, name } = {}) {
-  const command = [process.execPath, "--import", "tsx", "--test", "--test-reporter=spec"];
+export async function runNodeTests(tally, where, files, options = {}) {
+  const { concurrency, name, node = [process.execPath], env } = options;
+  const command = [...node, "--import", "tsx", "--test", "--test-reporter=spec"];
   if (concurrency !== undefined) command.push(`--test-concurrency=${concurrency}`);
   if (name !== undefined) command.push(`--test-name-pattern=${name}`);
   /** @type {Record<string, number>} */
   const totals = {};
   /** @type {string[]} */
   const names = [];
+  /** @type {Set<string>} */
+  const reasons = new Set();
   let repeating = false;
-  const ended = await stream([...command, ...files], (line) => {
+  /** @param {string} line */
+  const onLine = (line) => {
     const total = /^ℹ (tests|pass|fail|cancelled|skipped|todo) (\d+)$/.exec(line);
     if (total?.[1] !== undefined) totals[total[1]] = Number(total[2]);
     // At the end the reporter names the failed ones again.
     if (line === "✖ failing tests:") repeating = true;
     else if (repeating && line.startsWith("✖ ")) names.push(line.slice(2));
-  });
+    const reason = /^\s*﹣ .* # (.+)$/.exec(line)?.[1];
+    if (reason !== undefined) reasons.add(reason);
+  };
+  const ended = await stream([...command, ...files], onLine, env);
   const { pass = 0, fail = 0, cancelled = 0, skipped = 0, tests = 0 } = totals;
   tally.pass(pass);
   if (fail + cancelled > 0) {
@@ -121,5 +129,5 @@ export async function runNodeTests(tally, where, files, { concurrency, name } = 
   } else if (ended.code !== 0)
     tally.fail(`${where}: ${ended.signal ?? `exit status ${ended.code}`}`);
   else if (tests === 0) tally.fail(`${where}: no test ran`);
-  if (skipped > 0) tally.skip(`${where}: ${skipped} tests`);
+  if (skipped > 0) tally.skip(`${where}: ${skipped} tests (${[...reasons].join("; ")})`);
 }

@@ -11,6 +11,7 @@ import { captureIn, type Place } from "../../scripts/lib/root.mjs";
 import { until } from "../support/deadline.js";
 import { isAlive } from "../support/proc.js";
 import { makeFolder, PROJECT_ROOT } from "../support/project.js";
+import { AS_USER, descendantsOf, noNamespaces } from "./support.js";
 
 const scratch = makeFolder("root");
 after(() => {
@@ -19,23 +20,13 @@ after(() => {
 process.env.RTS_ROOTS = path.join(scratch, "roots");
 
 const MODULE = path.join(PROJECT_ROOT, "scripts/lib/root.mjs");
-/** A user who is not root, as far as the program can see. */
-const AS_USER = ["--import", "data:text/javascript,process.getuid = () => 1000"];
-
-/** Starting processes in namespaces is more than root of a container may do. */
-function whyNot(): string | false {
-  if (process.getuid?.() !== 0) return "not root";
-  const probe = spawnSync("unshare", ["--mount", "--pid", "--fork", "true"], { encoding: "utf8" });
-  return probe.status === 0 ? false : `no namespaces here: ${probe.stderr.trim()}`;
-}
-
 function sh(script: string, places: Place[] = []): string {
   const { ok, stdout, stderr } = captureIn("/", ["sh", "-euc", script], { places });
   assert.ok(ok, stderr);
   return stdout.trim();
 }
 
-describe("a command in a root file system", { skip: whyNot() }, () => {
+describe("a command in a root file system", { skip: noNamespaces() }, () => {
   const from = path.join(scratch, "from");
   mkdirSync(from);
   writeFileSync(path.join(from, "file"), "as it was");
@@ -76,7 +67,7 @@ describe("a command in a root file system", { skip: whyNot() }, () => {
       starter.stdout.once("data", (text: Buffer) => resolve(Number(text.toString()))),
     );
     await until("it runs", () => existsSync(ready));
-    const pids = [pid, ...descendants(pid)];
+    const pids = [pid, ...descendantsOf(pid)];
     assert.ok(pids.length >= 4, String(pids));
     const namespace = path.join("/proc", String(pids.at(-1)), "mounts");
     assert.ok(readFileSync(namespace, "utf8").includes("overlay"));
@@ -86,12 +77,6 @@ describe("a command in a root file system", { skip: whyNot() }, () => {
     assert.ok(!readFileSync("/proc/mounts", "utf8").includes(scratch));
   });
 });
-
-function descendants(pid: number): number[] {
-  const file = `/proc/${pid}/task/${pid}/children`;
-  const children = readFileSync(file, "utf8").split(" ").filter(Boolean).map(Number);
-  return children.flatMap((child) => [child, ...descendants(child)]);
-}
 
 describe("without root", () => {
   it("it is said that root is needed, before anything is made", () => {

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { until } from "./deadline.js";
 import type { Nginx } from "./nginx.js";
-import { PROJECT_ROOT } from "./project.js";
+import { INSTALLATION } from "./project.js";
 
 /** What support.lua's reply makes of a call's results. */
 export interface Answer<T = unknown> {
@@ -34,8 +34,8 @@ export interface Stats {
   runtime?: "embedded" | "process";
 }
 
-if (!existsSync(join(PROJECT_ROOT, "build", "Release", "libresty_ts.so"))) {
-  throw new Error("build/Release/libresty_ts.so is missing: run `npm run build`");
+if (!existsSync(join(INSTALLATION.libraries, "libresty_ts.so"))) {
+  throw new Error(`${INSTALLATION.libraries}/libresty_ts.so is missing: run \`npm run build\``);
 }
 
 export function statsOf(nginx: Nginx): Promise<Stats> {

@@ -29,7 +29,10 @@ export interface ConfigParts {
 
 export interface ConfigPlaces {
   prefix: string;
+  /** Has lua/ in it. */
   projectRoot: string;
+  /** As in `lua_package_cpath`. */
+  cpath?: string;
   /** As in nginx's `listen`. */
   listen: string;
 }
@@ -150,6 +153,7 @@ http {
   client_max_body_size 256m;
   client_body_buffer_size 256m;
   lua_package_path "${prefix}/lua/?.lua;${places.projectRoot}/lua/?.lua;;";
+  ${places.cpath === undefined ? "" : `lua_package_cpath "${places.cpath};;";`}
   lua_shared_dict kept 4m;
   ${indent(parts.http ?? "")}
   ${init}

@@ -23,9 +23,9 @@ import { dirname, join } from "node:path";
 import { ask, askSocket, type AskOptions, type Reply } from "./clients.js";
 import { until, within } from "./deadline.js";
 import { findLeftovers, unexpectedLines } from "./leftovers.js";
-import { renderConfig, SUPPORT_LUA, type ConfigParts } from "./nginx-config.js";
+import { renderConfig, SUPPORT_LUA, type ConfigParts, type ConfigPlaces } from "./nginx-config.js";
 import { childrenOf, isAlive, sessionMembers, titleOf } from "./proc.js";
-import { FIXTURES, makeFolder, PROJECT_ROOT } from "./project.js";
+import { FIXTURES, INSTALLATION, makeFolder } from "./project.js";
 
 export interface NginxOptions extends ConfigParts {
   listen?: "tcp" | "unix";
@@ -85,6 +85,12 @@ function defaultUser(options: NginxOptions): ConfigParts {
   // Without a `user`, nginx run by root hands its workers to the user chosen at its build.
   if (options.user !== undefined || process.getuid?.() !== 0) return options;
   return { ...options, user: "root root" };
+}
+
+function placesOf({ projectRoot }: NginxOptions): Pick<ConfigPlaces, "projectRoot" | "cpath"> {
+  if (projectRoot !== undefined) return { projectRoot };
+  const { root, cpath } = INSTALLATION;
+  return { projectRoot: root, ...(cpath !== undefined && { cpath }) };
 }
 
 export class Nginx {
@@ -174,7 +180,7 @@ export class Nginx {
     }
     const config = renderConfig(defaultUser(options), {
       prefix,
-      projectRoot: options.projectRoot ?? PROJECT_ROOT,
+      ...placesOf(options),
       listen: listen.socketPath
         ? `unix:${listen.socketPath}`
         : `127.0.0.1:${String(listen.port ?? 0)}`,

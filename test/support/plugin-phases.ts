@@ -1,7 +1,7 @@
 /** Short forms for tests of HTTP plugins: a plugin's file, and the directives that run it. */
 import { join } from "node:path";
 import { plainContent } from "./nginx-config.js";
-import { PROJECT_ROOT } from "./project.js";
+import { INSTALLATION } from "./project.js";
 
 /** The file of a plugin, from what is between definePlugin's braces. */
 export const plugin = (body: string): string =>
@@ -14,7 +14,7 @@ export const phase = (name: string, code: string): string =>
 /** A chain of plugins in the phases of the bundled configuration. */
 export const route = (name: string): string => `
   set $resty_ts_route ${name};
-  include ${join(PROJECT_ROOT, "conf", "resty_ts.conf")};`;
+  include ${join(INSTALLATION.root, "conf", "resty_ts.conf")};`;
 
 /** For plugins that take any configuration. */
 export const ANY_CONF = `schema: { type: "object" },`;

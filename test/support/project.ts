@@ -10,6 +10,28 @@ import { fileURLToPath } from "node:url";
 export const PROJECT_ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 export const FIXTURES = join(PROJECT_ROOT, "test", "integration", "fixtures");
 
+/** What nginx runs: the Lua files below a folder, and the folder of the libraries. */
+export interface Installation {
+  root: string;
+  libraries: string;
+  /** lua_package_cpath; undefined: the Lua files find the libraries themselves. */
+  cpath?: string;
+}
+
+/**
+ * The build of this checkout, or an unpacked bundle that RTS_BUNDLE names: then nothing that was built
+ * here is loaded into nginx.
+ */
+export const INSTALLATION: Installation = installation(process.env["RTS_BUNDLE"]);
+
+function installation(bundle: string | undefined): Installation {
+  if (bundle === undefined || bundle === "") {
+    return { root: PROJECT_ROOT, libraries: join(PROJECT_ROOT, "build", "Release") };
+  }
+  const libraries = join(bundle, "lib");
+  return { root: bundle, libraries, cpath: join(libraries, "?.so") };
+}
+
 /** A new folder that every user may enter and read. */
 export function makeFolder(purpose: string): string {
   const folder = mkdtempSync(join(tmpdir(), `rts-test-${purpose}-`));
@@ -28,11 +50,9 @@ function openToAll(path: string): void {
   }
 }
 
-/** What an installed project consists of at run time. */
+/** What an installed project consists of at run time, beside lua/ and the libraries. */
 const RUNTIME_PARTS = [
   "package.json",
-  "build/Release",
-  "lua",
   "dist",
   "node_modules/esbuild",
   "node_modules/@esbuild",
@@ -45,8 +65,12 @@ const RUNTIME_PARTS = [
  */
 export function stageProject(): string {
   const stage = makeFolder("stage");
-  for (const part of RUNTIME_PARTS) {
-    const source = join(PROJECT_ROOT, part);
+  const parts = [
+    ["build/Release", INSTALLATION.libraries],
+    ["lua", join(INSTALLATION.root, "lua")],
+    ...RUNTIME_PARTS.map((part) => [part, join(PROJECT_ROOT, part)] as const),
+  ] as const;
+  for (const [part, source] of parts) {
     if (!existsSync(source)) continue;
     cpSync(source, join(stage, part), {
       recursive: true,

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { SignJWT } from "jose";
 import { until } from "../../support/deadline.js";
 import { describeGateway } from "../../support/gateway.js";
-import { PROJECT_ROOT } from "../../support/project.js";
+import { INSTALLATION } from "../../support/project.js";
 
 const SECRET = "a secret of the tests, long enough for HS256";
 
@@ -23,7 +23,7 @@ describeGateway(
       "/api": `
         set $ab_upstream "";
         set $resty_ts_route api;
-        include ${join(PROJECT_ROOT, "conf", "resty_ts.conf")};
+        include ${join(INSTALLATION.root, "conf", "resty_ts.conf")};
         proxy_pass http://$ab_upstream;`,
     }),
     initWorker: ({ upstream }) => {

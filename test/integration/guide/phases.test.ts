@@ -12,7 +12,7 @@ import { definePlugin, type Phase } from "../../../src/sdk/index.ts";
 import type { Reply } from "../../support/clients.js";
 import { until } from "../../support/deadline.js";
 import { Nginx } from "../../support/nginx.js";
-import { PROJECT_ROOT } from "../../support/project.js";
+import { INSTALLATION } from "../../support/project.js";
 import { plainContent } from "../../support/nginx-config.js";
 import { readDoc, tableBelow } from "./markdown.js";
 
@@ -119,7 +119,7 @@ describe("docs/phases.md", () => {
         "= /probe/content": `rewrite ^ /probe break; ${inPhase("content")} ${filters}`,
         ...only,
         "/policy/": `if ($uri ~ "^/policy/(.+)$") { set $resty_ts_route $1; }
-          include ${join(PROJECT_ROOT, "conf", "resty_ts.conf")}; ${pass}`,
+          include ${join(INSTALLATION.root, "conf", "resty_ts.conf")}; ${pass}`,
         "= /sub": "return 200 sub;",
         "= /wrong": plainContent(
           `local results = {}

@@ -6,7 +6,7 @@ import { MAJORS, nodes } from "../../../scripts/lib/nodes.mjs";
 import { statsOf, untilState, type Answer } from "../../support/bridge.js";
 import { withNginx } from "../../support/nginx.js";
 import { content } from "../../support/nginx-config.js";
-import { PROJECT_ROOT } from "../../support/project.js";
+import { INSTALLATION, PROJECT_ROOT } from "../../support/project.js";
 
 const locations = {
   "/add": content(`t.reply(ts.import("calc.ts").addLater(1, 2))`),
@@ -67,7 +67,7 @@ describe("without runtime in ts.start", () => {
   test("Node is embedded where a libnode is found, and the error log says so", () =>
     withNginx({ ts: { timeout_ms: 20_000 }, locations }, async (nginx) => {
       assert.deepEqual(await nginx.json("/add"), { value: 3 });
-      await nginx.waitForLog(/Node v18\S* is embedded in the worker: .*libnode/);
+      await nginx.waitForLog(/Node v\d+\S* is embedded in the worker: .*libnode/);
     }));
 
   test("Node is a process where none is found, and the error log says why", () =>
@@ -76,14 +76,15 @@ describe("without runtime in ts.start", () => {
         // A library folder with neither backends nor libnode.
         files: { "lib/.keep": "" },
         initWorker: `
-          local root, lib = "${PROJECT_ROOT}", ngx.config.prefix() .. "lib/"
-          for name, from in pairs { ["libresty_ts.so"] = "/build/Release/libresty_ts.so",
-                                    ["resty_ts.node"] = "/build/Release/resty_ts.node" } do
-              local file = assert(io.open(root .. from, "rb"))
-              local copy = assert(io.open(lib .. name, "wb"))
-              copy:write(file:read("*a"))
-              copy:close()
-              file:close()
+          local libraries, lib = "${INSTALLATION.libraries}/", ngx.config.prefix() .. "lib/"
+          for _, name in ipairs { "libresty_ts.so", "resty_ts.node", "host.cjs" } do
+              local file = io.open(libraries .. name, "rb") -- a local build has its host elsewhere
+              if file then
+                  local copy = assert(io.open(lib .. name, "wb"))
+                  copy:write(file:read("*a"))
+                  copy:close()
+                  file:close()
+              end
           end
           assert(require("support").start { library = lib .. "libresty_ts.so", timeout_ms = 20000 })`,
         locations,
