@@ -22,6 +22,7 @@ function findAddon(): string | undefined {
 /** Returns at once; the host runs until a signal ends it. @throws {UsageError} */
 export function runHost(listen: string, addon = findAddon()): void {
   if (addon === undefined) throw new UsageError("resty_ts.node was not found: give it by --addon");
+  if (!existsSync(addon)) throw new UsageError(`${addon} is not there: --addon is resty_ts.node`);
   const host = createRequire(import.meta.url)(inDist("host.cjs")) as {
     runProgram(args: string[]): void;
   };

@@ -28,18 +28,23 @@ const program = new Command("resty-ts")
   .addHelpText(
     "after",
     `
+Examples:
+  resty-ts init gateway        # then npm install, npm test and npm run dev in it
+  resty-ts doctor              # what this machine lacks
+  resty-ts dev --help
+
 Exit codes: 0 done; 1 something is wrong with a plugin, a configuration or the machine, or
 --check has found a difference; 2 the command cannot be carried out as it was given.`,
   );
 
+registerInit(program);
+registerDev(program);
+registerCheck(program);
 registerBuild(program);
 registerBundle(program);
-registerCheck(program);
-registerDev(program);
 registerDoctor(program);
-registerHost(program);
-registerInit(program);
 registerApisix(program);
+registerHost(program);
 
 try {
   await program.parseAsync();

@@ -6,7 +6,7 @@ import { ExitCode, finish } from "../exit.js";
 interface GenerateFlags {
   readonly plugins: string;
   readonly out: string;
-  readonly prefix: string;
+  readonly prefix?: string;
   readonly check?: true;
   readonly json?: true;
 }
@@ -21,7 +21,7 @@ function shown({ files }: Report, { check, json }: GenerateFlags): string {
 async function runGenerate(names: string[], flags: GenerateFlags): Promise<void> {
   const { PluginFolder } = await import("../plugin-files.js");
   const { generate } = await import("../apisix/generate.js");
-  const { out, prefix, check = false } = flags;
+  const { out, prefix = "", check = false } = flags;
   const report = await generate(new PluginFolder(flags.plugins), names, { out, prefix, check });
   for (const warning of report.warnings) process.stderr.write(`warning: ${warning}\n`);
   for (const problem of report.problems) process.stderr.write(`error: ${problem}\n`);
@@ -41,7 +41,7 @@ export function registerApisix(program: Command): void {
     .argument("[names...]", "of plugins; else all that are in the folder")
     .requiredOption("--plugins <dir>", "the plugins' folder, as in plugin_attr.resty-ts")
     .requiredOption("--out <dir>", "gets apisix/plugins/NAME.lua; for APISIX's extra_lua_path")
-    .option("--prefix <text>", "before each plugin's name in APISIX", "")
+    .option("--prefix <text>", "before each plugin's name in APISIX")
     .option("--check", "write nothing; exit with 1 when a file would change")
     .option("--json", "print a list of { plugin, name, file, changed }")
     .addHelpText(

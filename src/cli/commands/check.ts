@@ -5,8 +5,8 @@ import { ExitCode, finish } from "../exit.js";
 
 interface CheckFlags {
   readonly plugins?: string;
-  readonly conf: readonly string[];
-  readonly prefix: string;
+  readonly conf?: readonly string[];
+  readonly prefix?: string;
   readonly types: boolean;
   readonly json?: true;
 }
@@ -25,7 +25,11 @@ async function runCheck(names: string[], flags: CheckFlags): Promise<void> {
   const { PluginFolder } = await import("../plugin-files.js");
   const { pluginsFolder } = await import("../project.js");
   const { check } = await import("../check/check.js");
-  const report = await check(new PluginFolder(pluginsFolder(flags.plugins)), names, flags);
+  const report = await check(new PluginFolder(pluginsFolder(flags.plugins)), names, {
+    conf: [],
+    prefix: "",
+    ...flags,
+  });
   for (const warning of report.warnings) process.stderr.write(`warning: ${warning}\n`);
   for (const problem of report.problems) process.stderr.write(`error: ${problem}\n`);
   finish(
@@ -43,10 +47,9 @@ export function registerCheck(program: Command): void {
     .option(
       "--conf <file>",
       "JSON or YAML with configurations; may be given several times",
-      (file: string, files: string[]) => [...files, file],
-      [] as string[],
+      (file: string, files: readonly string[] = []) => [...files, file],
     )
-    .option("--prefix <text>", "before each plugin's name in these, as of apisix generate", "")
+    .option("--prefix <text>", "before each plugin's name in these, as of apisix generate")
     .option("--no-types", "leave types to tsc")
     .option("--json", "print { plugins, configurations, typesChecked, problems, warnings }")
     .addHelpText(

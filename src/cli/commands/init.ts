@@ -17,7 +17,8 @@ Examples:
     .action(async (dir: string) => {
       const { init } = await import("../init/init.js");
       const written = init(dir).map((name) => `wrote     ${name}\n`);
-      process.stderr.write(`next: cd ${dir} && npm install && npm test\n`);
+      const shown = /^[\w./+-]+$/.test(dir) ? dir : `'${dir.replaceAll("'", "'\\''")}'`;
+      process.stderr.write(`next: cd ${shown} && npm install && npm test && npm run dev\n`);
       finish(ExitCode.ok, written.join(""));
     });
 }

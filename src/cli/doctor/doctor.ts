@@ -1,6 +1,8 @@
 /** `resty-ts doctor`: looks at a machine, and names each fault with its cure. */
+import { statSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { UsageError } from "../exit.js";
 import { fault, type Finding, ok } from "./finding.js";
 import { Machine, type User, whoami } from "./machine.js";
 import { lookAtNginx, type NginxPlace } from "./nginx.js";
@@ -61,7 +63,11 @@ function lookAtFiles(
   return findings;
 }
 
+/** @throws {UsageError} */
 export function doctor({ root, nginxConf, ...given }: DoctorOptions): Finding[] {
+  if (!statSync(root, { throwIfNoEntry: false })?.isDirectory()) {
+    throw new UsageError(`${root} is no folder: --root is one`);
+  }
   const machine = new Machine(root);
   const asked = lookAtNginx(machine, {
     ...(given.nginx === undefined ? {} : { nginx: given.nginx }),

@@ -5,6 +5,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { fileURLToPath } from "node:url";
 import { type NginxConfig, readConfig } from "./config.js";
 import { fault, type Finding, ok } from "./finding.js";
 import type { Machine } from "./machine.js";
@@ -24,6 +25,8 @@ export interface NginxReport {
   readonly library: string | undefined;
 }
 
+/** This package's. */
+const OWN_LUA = fileURLToPath(new URL("../../../lua", import.meta.url));
 const LUA_MODULE = "ngx_http_lua_module.so";
 /** What it needs before it. */
 const NDK_MODULE = "ndk_http_module.so";
@@ -119,8 +122,8 @@ function libraryFindings(told: ReadonlyMap<string, string>): Finding[] {
   const noFiles = told.get("no-files");
   const noLibrary = told.get("no-library");
   if (noFiles !== undefined) {
-    const text = `the Lua files of resty-ts are not found: ${firstLine(noFiles)}`;
-    const cure = 'lua_package_path "/path/of/resty-ts/lua/?.lua;;" in the http block';
+    const text = `the Lua files of resty-ts are not found: ${firstLine(noFiles).replace(/:$/, "")}`;
+    const cure = `lua_package_path "${OWN_LUA}/?.lua;;" in the http block, or wherever they are`;
     return [fault("resty-ts", text, cure)];
   }
   if (noLibrary === undefined) return [];

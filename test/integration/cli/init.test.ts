@@ -35,7 +35,10 @@ describe("resty-ts init", () => {
   test("makes a project whose commands pass as it is", async (t) => {
     const made = await run(base, process.execPath, CLI, "init", "My gateway");
     assert.equal(made.code, 0, made.stderr);
-    assert.match(made.stderr, /^next: cd My gateway && npm install && npm test\n$/);
+    assert.match(
+      made.stderr,
+      /^next: cd 'My gateway' && npm install && npm test && npm run dev\n$/,
+    );
     const files = [
       ...[".gitignore", "README.md", "package.json", "resty-ts.json"],
       ...["src/plugins/hello.ts", "test/hello.test.ts", "tsconfig.json"],

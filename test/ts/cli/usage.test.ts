@@ -25,6 +25,7 @@ describe("resty-ts", () => {
       assert.match(stdout, new RegExp(`Examples:\n  resty-ts ${args.join(" ")}[ \n]`));
     }
     const { stdout } = await runCli("--help");
+    assert.match(stdout, /Examples:\n {2}resty-ts init /);
     assert.match(stdout, /Exit codes: 0 /);
     const manifest = readFileSync(join(PROJECT_ROOT, "package.json"), "utf8");
     const { version } = JSON.parse(manifest) as { version: string };
@@ -38,6 +39,14 @@ describe("resty-ts", () => {
     "host with an option that it has not": {
       args: ["host", "--listen", "x", "--lisen", "y"],
       says: /unknown option '--lisen'.*--help/s,
+    },
+    "host with an addon that is not there": {
+      args: ["host", "--listen", "/tmp/x.sock", "--addon", "/nope"],
+      says: /^\/nope is not there: --addon is resty_ts\.node\n$/,
+    },
+    "doctor with a root that is not there": {
+      args: ["doctor", "--root", "/nope"],
+      says: /^\/nope is no folder: --root is one\n$/,
     },
     "host with an argument": { args: ["host", "--listen", "x", "y"], says: /too many arguments/ },
     "apisix alone": { args: ["apisix"], says: /^Usage: resty-ts apisix / },
