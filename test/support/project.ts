@@ -6,6 +6,7 @@ import { chmodSync, cpSync, existsSync, lstatSync, mkdtempSync, readdirSync } fr
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { recorded } from "../../scripts/lib/libnode.mjs";
 
 export const PROJECT_ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 export const FIXTURES = join(PROJECT_ROOT, "test", "integration", "fixtures");
@@ -14,6 +15,10 @@ export const FIXTURES = join(PROJECT_ROOT, "test", "integration", "fixtures");
 export interface Installation {
   root: string;
   libraries: string;
+  /** What ts.start takes when it is not told. */
+  host: string;
+  /** ts.start's; undefined: the system's. */
+  libnode?: string;
   /** lua_package_cpath; undefined: the Lua files find the libraries themselves. */
   cpath?: string;
 }
@@ -26,10 +31,17 @@ export const INSTALLATION: Installation = installation(process.env["RTS_BUNDLE"]
 
 function installation(bundle: string | undefined): Installation {
   if (bundle === undefined || bundle === "") {
-    return { root: PROJECT_ROOT, libraries: join(PROJECT_ROOT, "build", "Release") };
+    const libnode = recorded()?.lib;
+    return {
+      root: PROJECT_ROOT,
+      libraries: join(PROJECT_ROOT, "build", "Release"),
+      host: join(PROJECT_ROOT, "dist", "host.cjs"),
+      ...(libnode !== undefined && { libnode }),
+    };
   }
   const libraries = join(bundle, "lib");
-  return { root: bundle, libraries, cpath: join(libraries, "?.so") };
+  const host = join(libraries, "host.cjs");
+  return { root: bundle, libraries, host, cpath: join(libraries, "?.so") };
 }
 
 /** A new folder that every user may enter and read. */

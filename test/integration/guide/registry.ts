@@ -18,7 +18,7 @@ import type { AddressInfo } from "node:net";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { platform } from "../../../scripts/lib/platform.mjs";
-import { PROJECT_ROOT } from "../../support/project.js";
+import { INSTALLATION, PROJECT_ROOT } from "../../support/project.js";
 
 const run = promisify(execFile);
 const LIBRARY = /^(libresty_ts(_node\d+)?\.so|resty_ts\.node)$/;
@@ -58,7 +58,7 @@ export function addLibraries(folder: string, prebuilds?: string): void {
   }
   if (existsSync(target)) return;
   mkdirSync(target, { recursive: true });
-  const from = join(PROJECT_ROOT, "build", "Release");
+  const from = INSTALLATION.libraries;
   for (const name of readdirSync(from).filter((one) => LIBRARY.test(one))) {
     copyFileSync(join(from, name), join(target, name));
   }

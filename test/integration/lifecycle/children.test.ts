@@ -24,8 +24,9 @@ const options: NginxOptions = {
     "/lua": content(`
       local bad = {}
       for i = 1, 10 do
-          local status = os.execute("exit " .. i)
-          if status ~= i * 256 then bad[#bad + 1] = "execute " .. i .. ": " .. tostring(status) end
+          -- A LuaJIT with Lua 5.2's ways, as Debian forky's, returns nil, "exit" and the code.
+          local status, _, code = os.execute("exit " .. i)
+          if (code or status / 256) ~= i then bad[#bad + 1] = "execute " .. i .. ": " .. tostring(status) end
           local pipe = io.popen("echo line " .. i)
           local line = pipe:read("*l")
           pipe:close()

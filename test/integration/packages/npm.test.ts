@@ -20,7 +20,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { promisify } from "node:util";
 import { withNginx } from "../../support/nginx.js";
-import { makeFolder, PROJECT_ROOT } from "../../support/project.js";
+import { makeFolder, INSTALLATION, PROJECT_ROOT } from "../../support/project.js";
 import { addLibraries, Registry } from "../guide/registry.js";
 
 const run = promisify(execFile);
@@ -149,11 +149,9 @@ describe("the npm package", () => {
     assert.equal(await inApp("node", "unit.js"), "204 https://app.example.org\n");
   });
 
-  const libnode = (
-    JSON.parse(readFileSync(join(PROJECT_ROOT, ".deps/libnode.json"), "utf8")) as { lib: string }
-  ).lib;
+  const { libnode } = INSTALLATION;
   for (const [runtime, options] of [
-    ["embedded", { libnode }],
+    ["embedded", libnode === undefined ? {} : { libnode }],
     ["process", { node: process.execPath }],
   ] as const) {
     test(`nginx answers by it, with Node ${runtime}`, async () => {

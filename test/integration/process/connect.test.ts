@@ -119,7 +119,10 @@ describe("a host that is started by hand", () => {
   test("outlives environments and workers, and nothing is left of them", () =>
     withHosts(async (path, start) => {
       const host = await start();
-      const threads = inspect(host.pid).threads.length;
+      // libuv's pool comes with its first use, and stays.
+      const count = (): number =>
+        inspect(host.pid).threads.filter(({ name }) => name !== "libuv-worker").length;
+      const threads = count();
       await withNginx({ ...options(path), workers: 2 }, async (nginx) => {
         assert.deepEqual(await nginx.json("/add"), { value: 3 });
       });
@@ -134,7 +137,7 @@ describe("a host that is started by hand", () => {
         assert.deepEqual(await nginx.json("/add"), { value: 3 });
         assert.equal((await statsOf(nginx)).process_id, host.pid);
       });
-      await until("their threads are gone", () => inspect(host.pid).threads.length === threads);
+      await until("their threads are gone", () => count() === threads);
       const memory = [...inspect(host.pid).descriptors.values()].filter((name) =>
         name.startsWith("/memfd:"),
       );

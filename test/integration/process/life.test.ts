@@ -1,5 +1,6 @@
 /** One life of a host process: it serves, is a child as it should be, and ends. */
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { describe, test } from "node:test";
 import { statsOf, untilState, type Answer } from "../../support/bridge.js";
 import { until } from "../../support/deadline.js";
@@ -7,6 +8,8 @@ import { withNginx, type Nginx, type NginxOptions } from "../../support/nginx.js
 import { content } from "../../support/nginx-config.js";
 import { childrenOf, descriptorsOf, inspect, isAlive, signalsIn } from "../../support/proc.js";
 
+/** The one that is found on the PATH. */
+const NODE_VERSION = execFileSync("node", ["--version"], { encoding: "utf8" }).trim();
 const ts = { runtime: "process", timeout_ms: 20_000 };
 const options: NginxOptions = {
   ts,
@@ -59,7 +62,7 @@ describe("a host process", () => {
       const host = await hostOf(nginx);
       const stats = await statsOf(nginx);
       assert.equal(stats.runtime, "process");
-      assert.equal(stats.node_version, process.version);
+      assert.equal(stats.node_version, NODE_VERSION);
       assert.deepEqual(await nginx.json("/add"), { value: 3 });
       assert.deepEqual(await nginx.json("/large"), { value: true });
       assert.deepEqual(await nginx.json("/sync"), { value: 7 });

@@ -77,16 +77,15 @@ describe("without runtime in ts.start", () => {
         files: { "lib/.keep": "" },
         initWorker: `
           local libraries, lib = "${INSTALLATION.libraries}/", ngx.config.prefix() .. "lib/"
-          for _, name in ipairs { "libresty_ts.so", "resty_ts.node", "host.cjs" } do
-              local file = io.open(libraries .. name, "rb") -- a local build has its host elsewhere
-              if file then
-                  local copy = assert(io.open(lib .. name, "wb"))
-                  copy:write(file:read("*a"))
-                  copy:close()
-                  file:close()
-              end
+          for _, name in ipairs { "libresty_ts.so", "resty_ts.node" } do
+              local file = assert(io.open(libraries .. name, "rb"))
+              local copy = assert(io.open(lib .. name, "wb"))
+              copy:write(file:read("*a"))
+              copy:close()
+              file:close()
           end
-          assert(require("support").start { library = lib .. "libresty_ts.so", timeout_ms = 20000 })`,
+          assert(require("support").start {
+              library = lib .. "libresty_ts.so", host = "${INSTALLATION.host}", timeout_ms = 20000 })`,
         locations,
       },
       async (nginx) => {
