@@ -18,7 +18,7 @@ import { ask } from "../../support/clients.js";
 import { until, within } from "../../support/deadline.js";
 import { findPort } from "../../support/nginx.js";
 import { childrenOf, isAlive } from "../../support/proc.js";
-import { makeFolder, PROJECT_ROOT } from "../../support/project.js";
+import { makeFolder, INSTALLATION, PROJECT_ROOT } from "../../support/project.js";
 
 const CLI = join(PROJECT_ROOT, "dist/cli/main.js");
 const END_MS = 20_000;
@@ -215,8 +215,14 @@ describe("resty-ts dev that cannot go on", () => {
   function packageWith(name: string, change: (folder: string) => void): string {
     const folder = join(base, name);
     cpSync(join(PROJECT_ROOT, "dist"), join(folder, "dist"), { recursive: true });
-    for (const part of ["build", "lua", "node_modules", "package.json", "templates"]) {
+    for (const part of ["lua", "node_modules", "package.json", "templates"]) {
       symlinkSync(join(PROJECT_ROOT, part), join(folder, part));
+    }
+    // But for the host, which a bundle has beside them.
+    const libraries = readdirSync(INSTALLATION.libraries).filter((one) => !/^host\./.test(one));
+    mkdirSync(join(folder, "build/Release"), { recursive: true });
+    for (const one of libraries) {
+      symlinkSync(join(INSTALLATION.libraries, one), join(folder, "build/Release", one));
     }
     change(folder);
     return join(folder, "dist/cli/main.js");
@@ -249,7 +255,9 @@ describe("resty-ts dev that cannot go on", () => {
 
   test("ends with the cause when ts.start fails", async () => {
     const port = String(await findPort());
-    const bare = packageWith("bare", (folder) => rmSync(join(folder, "build")));
+    const bare = packageWith("bare", (folder) => {
+      rmSync(join(folder, "build"), { recursive: true });
+    });
     const says = /^1 error: unavailable: libresty_ts\.so is neither on package\.cpath nor in/;
     assert.match(await ends(["--port", port], { cli: bare }), says);
   });
