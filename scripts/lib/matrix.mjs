@@ -104,8 +104,8 @@ async function run(suite, root, bundle, files) {
     tar -xzf /tmp/bundle.tar.gz -C ${BUNDLES}
     export RTS_BUNDLE="$(echo ${BUNDLES}/resty-ts-*)"
     (cd "$RTS_BUNDLE" && sha256sum --check --strict --quiet SHA256SUMS)
-    # For the command resty-ts, which looks for the npm package's.
-    ln -s "$RTS_BUNDLE/lib" prebuilds/${platform}
+    # For the command resty-ts, which looks for the npm package's, and npm pack, which follows no links.
+    cp -r "$RTS_BUNDLE/lib" prebuilds/${platform}
     ln -sf ${NPM}/bin/npm-cli.js /usr/local/bin/npm
     ln -sf ${NPM}/bin/npx-cli.js /usr/local/bin/npx
     exec ${NODE} "$@"`;
