@@ -4,8 +4,9 @@
  * Invariant: a file that was not written by it is never overwritten, and one that would be the same is
  * not touched; a plugin that is wrong keeps no other from its file.
  */
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import { makeFolder } from "../folders.js";
 import { takesText } from "../../http/runner.js";
 import type { PluginFolder, LoadedPlugin } from "../plugin-files.js";
 import { describePlugin } from "./describe.js";
@@ -48,7 +49,7 @@ function textOf(file: string): string | undefined {
 
 /** At once, or not at all: APISIX may be about to read it. */
 function write(file: string, text: string): void {
-  mkdirSync(path.dirname(file), { recursive: true });
+  makeFolder(path.dirname(file));
   const fresh = `${file}.${process.pid}.new`;
   writeFileSync(fresh, text);
   renameSync(fresh, file);

@@ -4,8 +4,9 @@
  * Invariant: nothing is written while any plugin is wrong, nor over what this command has not made; the
  * same sources give the same bytes.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import { makeFolder } from "../folders.js";
 import { UsageError } from "../exit.js";
 import type { LoadedPlugin, PluginFolder } from "../plugin-files.js";
 import { shownPath } from "../project.js";
@@ -58,7 +59,7 @@ async function make(loaded: LoadedPlugin, folder: string, out: string): Promise<
 }
 
 function write(out: string, made: readonly Made[], manifest: BuildManifest): void {
-  mkdirSync(out, { recursive: true });
+  makeFolder(out);
   for (const { described, bundled } of made) {
     writeFileSync(path.join(out, described.file), bundled.code);
     writeFileSync(path.join(out, `${described.file}.map`), bundled.map);

@@ -5,17 +5,10 @@
  * Invariant: the same package and the same plugins give the same bytes, and no path of this machine is
  * in them. The file appears whole or not at all.
  */
-import {
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { makeFolder } from "../folders.js";
 import { build, type BuildReport } from "../build/build.js";
 import { sha256 } from "../build/manifest.js";
 import { UsageError } from "../exit.js";
@@ -94,7 +87,7 @@ function write(given: string, content: Buffer): string {
   const file = path.resolve(given);
   const partial = `${file}.${process.pid}.new`;
   try {
-    mkdirSync(path.dirname(file), { recursive: true });
+    makeFolder(path.dirname(file));
     writeFileSync(partial, content);
     renameSync(partial, file);
   } catch (error) {

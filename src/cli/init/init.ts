@@ -3,9 +3,10 @@
  *
  * Invariant: it writes into a new or an empty folder only.
  */
-import { cpSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { cpSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { makeFolder } from "../folders.js";
 import { UsageError } from "../exit.js";
 
 const OWN = new URL("../../../", import.meta.url);
@@ -53,7 +54,7 @@ function manifestFor(folder: string): string {
 export function init(given: string): string[] {
   const folder = path.resolve(given);
   try {
-    mkdirSync(folder, { recursive: true });
+    makeFolder(folder);
     if (readdirSync(folder).length > 0) {
       throw new UsageError(`${given} is not empty: a project is made in a new folder`);
     }

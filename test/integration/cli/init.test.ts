@@ -65,6 +65,12 @@ describe("resty-ts init", () => {
     assert.ok(existsSync(join(project, "dist/plugins/manifest.json")));
   });
 
+  test("says so where no folder can be made", async () => {
+    const { code, stderr } = await run(base, process.execPath, CLI, "init", "/proc/project");
+    assert.equal(code, 2);
+    assert.match(stderr, /^\/proc\/project cannot be made: ENOENT/);
+  });
+
   test("writes into no folder in which something is", async () => {
     const { code, stderr } = await run(base, process.execPath, CLI, "init", ".");
     assert.equal(code, 2);
