@@ -3,6 +3,7 @@
 import { existsSync, mkdirSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import { emulator } from "./emulated.mjs";
 import { filesBelow } from "./files.mjs";
 import { crossTo } from "./platform.mjs";
 import { capture, Failure, inRoot, runQuietly } from "./run.mjs";
@@ -21,7 +22,7 @@ function emulated() {
   const cross = crossTo("linux-arm64");
   if (cross === undefined) return [];
   // The cross compiler's libc lies there.
-  const runner = [`qemu-${cross.processor}`, "-L", `/usr/${cross.triplet}`];
+  const runner = emulator(cross.processor, ["-L", `/usr/${cross.triplet}`]);
   return [{ name: cross.arch, options: crossDefines(cross), env: {}, runner }];
 }
 

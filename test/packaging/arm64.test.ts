@@ -11,6 +11,7 @@ import { cpSync, existsSync, rmSync, symlinkSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { after, before, describe, it } from "node:test";
+import { emulator } from "../../scripts/lib/emulated.mjs";
 import { ensureCompilers, ensureForeign } from "../../scripts/lib/foreign.mjs";
 import { crossTo } from "../../scripts/lib/platform.mjs";
 import { unpackBundle, withSample } from "../support/bundle.js";
@@ -43,14 +44,8 @@ const env = {
 
 /** The command line of an arm64 program. */
 let root = "";
-const emulated = (program: string, pageBytes = 4096): [string, ...string[]] => [
-  "qemu-aarch64",
-  "-p",
-  String(pageBytes),
-  "-L",
-  root,
-  program,
-];
+const emulated = (program: string, pageBytes = 4096): [string, ...string[]] =>
+  emulator("aarch64", ["-p", String(pageBytes), "-L", root, program]);
 
 function run([program, ...args]: [string, ...string[]], cwd = scratch): string {
   const options = { cwd, env, encoding: "utf8", timeout: PATIENCE_MS } as const;
