@@ -73,6 +73,7 @@ async function measure(
   subjects: Subjects,
   { name, connections, placement }: Group,
   target: Target,
+  pipeline: number,
   seconds: number,
 ): Promise<Run> {
   const site = siteOf(subjects, name, target);
@@ -82,7 +83,14 @@ async function measure(
   const workerBefore = readCpuTimes(site.workerPid);
   const serverBefore = readCpuTimes(serverPid);
   const headers = requestHeadersOf(name);
-  const figures = await runWrk({ url, connections, seconds, headers, prefix: placeWrk(placement) });
+  const figures = await runWrk({
+    url,
+    connections,
+    pipeline,
+    seconds,
+    headers,
+    prefix: placeWrk(placement),
+  });
   const worker = cpuPerRequest(workerBefore, readCpuTimes(site.workerPid), figures.requests);
   const server = cpuPerRequest(serverBefore, readCpuTimes(serverPid), figures.requests);
   return {
@@ -137,7 +145,7 @@ async function measureGroup(
   const runs = new Map<Target, Run[]>(targets.map((target) => [target, []]));
   for (let repeat = 0; repeat < options.repeats; repeat += 1) {
     for (const [target, ofTarget] of runs) {
-      ofTarget.push(await measure(subjects, group, target, seconds));
+      ofTarget.push(await measure(subjects, group, target, options.pipeline, seconds));
     }
   }
   const crossings = new Map<Target, number>();
@@ -176,7 +184,7 @@ export async function measureLoad(
     for (const target of targetsOf(name, options.targets)) {
       await checkAnswer(siteOf(subjects, name, target), name, target);
       const group: Group = { name, connections: Math.max(...all), placement: "free" };
-      await measure(subjects, group, target, plan.warmUpSeconds);
+      await measure(subjects, group, target, options.pipeline, plan.warmUpSeconds);
     }
     for (const connections of all) {
       progress(`${name}: ${String(connections)} connections`);

@@ -11,6 +11,7 @@ export const USAGE = `usage: npm run bench -- [options]
   --targets LIST          of ${TARGETS.join(",")} (default: all, quick: not the
                           processes; lua is always measured)
   --connections LIST      default 1,16,64
+  --pipeline N            requests that a connection sends at once (default 1): makes wrk cheaper
   --repeats N             runs of each kind, interleaved; medians are reported (default 5, quick 3)
   --seconds N             length of a run, fractions allowed (default 3, quick: what fits)
   --strace                count the worker's syscalls a request instead (needs root)
@@ -23,6 +24,7 @@ export interface Options {
   readonly cases: readonly Case[];
   readonly targets: readonly Target[];
   readonly connections: readonly number[];
+  readonly pipeline: number;
   readonly repeats: number;
   /** Undefined: chosen by the plan. */
   readonly seconds: number | undefined;
@@ -85,6 +87,7 @@ function parseValues(argv: readonly string[]) {
       cases: { type: "string" },
       targets: { type: "string" },
       connections: { type: "string", default: "1,16,64" },
+      pipeline: { type: "string", default: "1" },
       repeats: { type: "string" },
       seconds: { type: "string" },
       strace: { type: "boolean", default: false },
@@ -104,6 +107,7 @@ export function parseOptions(argv: readonly string[]): Options {
     cases: casesOf(values.cases, values.quick),
     targets: targetsOf(values.targets, values.quick),
     connections: values.connections.split(",").map((text) => positiveInteger("connections", text)),
+    pipeline: positiveInteger("pipeline", values.pipeline),
     repeats: positiveInteger("repeats", values.repeats ?? (values.quick ? "3" : "5")),
     seconds: values.seconds === undefined ? undefined : positive("seconds", values.seconds),
   };

@@ -1,11 +1,18 @@
 -- wrk's script: prints the run's figures as one line of JSON, in microseconds.
--- With a first argument (ms) each connection pauses for about so long between its requests:
+-- First argument: 0, or how long (ms) about each connection pauses between its requests:
 -- an even, low rate, in which a stall of the worker hits as many requests as users would see.
--- luacheck: globals init delay done
+-- Second argument: how many requests a connection sends at once.
+-- luacheck: globals init delay request done wrk
 
 function init(args)
-    local pause_ms = tonumber(args[1])
-    if pause_ms then
+    local pause_ms, pipeline = tonumber(args[1]), tonumber(args[2])
+    if pipeline > 1 then
+        local all = wrk.format():rep(pipeline)
+        function request()
+            return all
+        end
+    end
+    if pause_ms > 0 then
         math.randomseed(os.time())
         local random, low, high = math.random, pause_ms * 0.5, pause_ms * 1.5
         function delay()

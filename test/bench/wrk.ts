@@ -11,6 +11,8 @@ export interface WrkOptions {
   readonly headers?: Readonly<Record<string, string>>;
   /** Mean pause of a connection between two requests; without it they follow at once. */
   readonly pauseMs?: number;
+  /** Requests that a connection sends at once, before it waits for their answers. */
+  readonly pipeline?: number;
   /** A command that turns itself into wrk, such as taskset. */
   readonly prefix?: readonly string[];
   /** A command that runs wrk as its child, such as perf; takes whole seconds only. */
@@ -44,7 +46,7 @@ function argumentsOf(options: WrkOptions): string[] {
     ...["--script", join(BENCH_DIR, "wrk.lua")],
     ...headers.flatMap(([name, value]) => ["--header", `${name}: ${value}`]),
     options.url,
-    ...(options.pauseMs === undefined ? [] : ["--", String(options.pauseMs)]),
+    ...["--", String(options.pauseMs ?? 0), String(options.pipeline ?? 1)],
   ];
 }
 
