@@ -98,11 +98,15 @@ describe("failures", () => {
         ...pluginOptions(failing),
         initWorker: `
           local http = require "resty.ts.http"
-          closed, open = http.chain { "thrower" }, http.chain { { "thrower", on_overload = "open" } }`,
+          closed, open = http.chain { "thrower" }, http.chain { { "thrower", on_overload = "open" } }
+          -- As APISIX's hooks are.
+          hook = http.chain { { "thrower", on_overload = "open" } }
+          hook.strict = true`,
         locations: {
           "= /closed": phase("access", "closed:access()") + ok,
           "= /open": phase("access", "open:access()") + ok,
           "= /inline": phase("access", `http.access("thrower", { a = 1 })`) + ok,
+          "= /body": phase("body_filter", "hook:body_filter()") + ok,
           "= /late": `${phase("header_filter", "closed:header_filter()")}
                       ${phase("log", "closed:log()")} ${ok}`,
         },
@@ -113,6 +117,7 @@ describe("failures", () => {
         assert.equal((await nginx.ask("/inline")).status, 503);
         assert.equal((await nginx.ask("/open")).status, 200);
         assert.equal((await nginx.ask("/late")).status, 200);
+        assert.equal((await nginx.ask("/body")).text, "ok");
       },
     ));
 });

@@ -42,13 +42,20 @@ function _M.log(phase, plugins, text)
 end
 
 
+-- Whether a filter of bodies has changed a part of this one: it may not have begun yet.
+local function is_half_changed(phase, state)
+    local body = phase.bodies and state.body
+    return body and body.changed
+end
+
+
 -- Ends the request so that the client sees that it has failed: the connection closes.
 -- In body_filter_by_lua* nothing but an error does that.
 function _M.cut(phase)
     if phase.bodies then
         error("resty.ts: the connection is cut, see above"
-              .. (request.get().body.changed and "; a part of the body was changed before" or ""),
-              0)
+              .. (is_half_changed(phase, request.get())
+                  and "; a part of the body was changed before" or ""), 0)
     end
     return ngx.exit(ngx.ERROR)
 end
@@ -61,7 +68,7 @@ function _M.refuse(phase, status)
     end
     local state = request.get()
     if status == 0 then
-        if phase.bodies and state.body.changed then
+        if is_half_changed(phase, state) then
             return _M.cut(phase)
         end
         return

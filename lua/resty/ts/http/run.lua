@@ -307,15 +307,18 @@ end
 -- environment has ended that had its beginning.
 local function is_off(phase, chain)
     local state = request.peek()
-    local bodies = state and state[phase.bodies]
+    if not state then
+        return false
+    end
+    local bodies = state[phase.bodies]
     local body = bodies and bodies[chain]
+    state.body = body -- what another chain has done to it is not this one's
     if not body then
         return false
     end
     local client = host.client(chain.instance)
     if body.started and not body.off and body.generation ~= client.generation then
         body.off = true
-        state.body = body
         policy.failed(phase, state[chain].phases[phase.name],
                       "the environment ended while the body was under way", "exited")
     end
