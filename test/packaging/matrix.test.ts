@@ -10,9 +10,9 @@ import { after, describe, it } from "node:test";
 import { packagesOf } from "../../scripts/lib/matrix.mjs";
 import { nameOf } from "../../scripts/lib/root-make.mjs";
 import { until, within } from "../support/deadline.js";
-import { isAlive } from "../support/proc.js";
+import { descendantsOf, isAlive, titleOf } from "../support/proc.js";
 import { makeFolder, PROJECT_ROOT } from "../support/project.js";
-import { AS_USER, descendantsOf, noNamespaces } from "./support.js";
+import { AS_USER, noNamespaces } from "./support.js";
 
 const SCRIPT = path.join(PROJECT_ROOT, "scripts/matrix.mjs");
 const scratch = makeFolder("matrix");
@@ -63,8 +63,8 @@ describe("npm run test:matrix", { timeout: 120_000 }, () => {
     run.stderr.on("data", hear);
     const ended = new Promise((resolve) => run.once("exit", resolve));
     const pid = run.pid ?? 0;
-    const isTest = (one: number): boolean =>
-      /--test\0/.test(readFileSync(`/proc/${one}/cmdline`, "utf8"));
+    // Not those that enter the root, who have the same arguments before anything is mounted.
+    const isTest = (one: number): boolean => /^\S+\/node .*--test /s.test(titleOf(one));
     await until(
       "the tests run",
       () => descendantsOf(pid).some(isTest),
@@ -74,7 +74,7 @@ describe("npm run test:matrix", { timeout: 120_000 }, () => {
     const pids = descendantsOf(pid);
     const mounted = (one: number | "self"): boolean =>
       readFileSync(`/proc/${one}/mounts`, "utf8").includes(scratch);
-    assert.ok(pids.some(mounted));
+    assert.ok(mounted(pids.find(isTest) ?? "self"));
 
     process.kill(-pid, "SIGINT");
     await within("it ends", ended);

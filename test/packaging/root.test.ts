@@ -9,9 +9,9 @@ import path from "node:path";
 import { after, describe, it } from "node:test";
 import { captureIn, type Place } from "../../scripts/lib/root.mjs";
 import { until } from "../support/deadline.js";
-import { isAlive } from "../support/proc.js";
+import { descendantsOf, isAlive } from "../support/proc.js";
 import { makeFolder, PROJECT_ROOT } from "../support/project.js";
-import { AS_USER, descendantsOf, noNamespaces } from "./support.js";
+import { AS_USER, noNamespaces } from "./support.js";
 
 const scratch = makeFolder("root");
 after(() => {

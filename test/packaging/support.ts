@@ -1,6 +1,5 @@
 /** What tests of root file systems share. */
 import { spawnSync } from "node:child_process";
-import { childrenOf } from "../support/proc.js";
 
 /** Arguments of node, for a user who is not root as far as the program can see. */
 export const AS_USER = ["--import", "data:text/javascript,process.getuid = () => 1000"];
@@ -11,8 +10,4 @@ export function noNamespaces(): string | false {
   const args = ["--mount", "--pid", "--fork", "mount", "-t", "tmpfs", "tmpfs", "/mnt"];
   const probe = spawnSync("unshare", args, { encoding: "utf8" });
   return probe.status === 0 ? false : `no namespaces here: ${probe.stderr.trim()}`;
-}
-
-export function descendantsOf(pid: number): number[] {
-  return childrenOf(pid).flatMap((child) => [child, ...descendantsOf(child)]);
 }

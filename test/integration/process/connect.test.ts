@@ -20,6 +20,7 @@ const START_MS = 15_000;
 class Host {
   readonly #child: ChildProcess;
   readonly #lines: string[] = [];
+  #closed = false;
 
   constructor(path: string, ...nodeArgs: string[]) {
     this.#child = spawn(process.execPath, [...nodeArgs, CLI, "host", "--listen", path], {
@@ -28,6 +29,7 @@ class Host {
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
       createInterface({ input: stream! }).on("line", (line) => this.#lines.push(line));
     }
+    this.#child.once("close", () => (this.#closed = true));
   }
 
   get pid(): number {
@@ -40,7 +42,9 @@ class Host {
 
   async says(pattern: RegExp): Promise<void> {
     const said = (): boolean => this.#lines.some((line) => pattern.test(line));
-    await until(`the host says ${String(pattern)}`, said, START_MS, () => this.#lines.join("\n"));
+    const all = (): string => this.#lines.join("\n");
+    await until(`the host says ${String(pattern)}`, () => said() || this.#closed, START_MS, all);
+    assert.ok(said(), all());
   }
 
   async end(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
