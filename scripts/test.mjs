@@ -46,13 +46,11 @@ async function runLua(tally, folder, pattern) {
 /** @type {Record<string, (tally: Tally, pattern?: string) => Promise<void>>} */
 const suites = {
   async static(tally) {
-    const { formatters, linters, passes } = await import("./lib/checks.mjs");
-    for (const check of [...linters(), ...formatters()]) {
-      const ok = await passes(check);
-      console.log(`${ok ? "ok" : "not ok"} - ${check.title}`);
+    const { formatters, linters, runChecks } = await import("./lib/checks.mjs");
+    await runChecks([...linters(), ...formatters()], ({ title }, ok) => {
       if (ok) tally.pass();
-      else tally.fail(`static: ${check.title}`);
-    }
+      else tally.fail(`static: ${title}`);
+    });
   },
   async native(tally, pattern) {
     const { runNative } = await import("./lib/native-tests.mjs");

@@ -194,16 +194,22 @@ int rts_cq_disarm(rts_channel_t *channel)
             RTS_WAKE_BELL) != 0;
 }
 
+/* On one core the host cannot move on while we spin. */
+static int can_spin(const rts_channel_t *channel)
+{
+    return channel->cores > 1;
+}
+
 int rts_cq_wait(rts_channel_t *channel, uint32_t head, uint32_t spin_us, uint32_t timeout_us)
 {
     rts_control_t *control = channel->control;
-    return flag_wait(&control->cq_sleep, &control->cq_tail, head, spin_us, timeout_us);
+    return flag_wait(&control->cq_sleep, &control->cq_tail, head, can_spin(channel) ? spin_us : 0,
+                     timeout_us);
 }
 
 int rts_cq_spin(const rts_channel_t *channel, uint32_t head, uint32_t spin_us)
 {
-    /* On one core the host cannot move on while we spin. */
-    return channel->cores > 1 && spin(&channel->control->cq_tail, head, spin_us, rts_now_us());
+    return can_spin(channel) && spin(&channel->control->cq_tail, head, spin_us, rts_now_us());
 }
 
 int rts_host_bell(const rts_channel_t *channel)

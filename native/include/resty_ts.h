@@ -170,7 +170,7 @@ int rts_cq_arm(rts_channel_t *channel, uint32_t head);
  * Returns: 1 when the doorbell was not rung and will not be; 0 when it was or is about to be. */
 int rts_cq_disarm(rts_channel_t *channel);
 
-/* Blocks until there is a completion past `head`: spins for spin_us, then sleeps.
+/* Blocks until there is a completion past `head`: spins for spin_us, not on one core, then sleeps.
  * Threads: Lua.
  * Returns: 1, or 0 after timeout_us. */
 int rts_cq_wait(rts_channel_t *channel, uint32_t head, uint32_t spin_us, uint32_t timeout_us);

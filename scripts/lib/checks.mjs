@@ -5,7 +5,7 @@ import { cFiles, cxxFiles } from "./files.mjs";
 import { captureLater, Failure, inRoot, which } from "./run.mjs";
 
 /**
- * With `each`, the command runs once for each of these files, several at a time.
+ * With `each`, the command runs once for each of these files, several at a time: as many as leave a core to others.
  * @typedef {{ title: string, command: string, args: string[], each?: string[] }} Check
  */
 
@@ -82,7 +82,7 @@ export function linters() {
 }
 
 /** Runs one and prints its output when it fails. @param {Check} check */
-export async function passes({ command, args, each }) {
+async function passes({ command, args, each }) {
   const pending = each === undefined ? [args] : each.map((file) => [...args, file]);
   let ok = true;
   const work = async () => {
@@ -92,6 +92,23 @@ export async function passes({ command, args, each }) {
       ok &&= result.ok;
     }
   };
-  await Promise.all(Array.from({ length: os.availableParallelism() }, work));
+  await Promise.all(Array.from({ length: Math.max(1, os.availableParallelism() - 1) }, work));
   return ok;
+}
+
+/**
+ * Runs them all, those of many files beside the others, which are one after the other: some write what others would look at.
+ * @param {Check[]} checks @param {(check: Check, ok: boolean) => void} report
+ */
+export async function runChecks(checks, report) {
+  /** @param {Check[]} lane */
+  const inTurn = async (lane) => {
+    for (const check of lane) {
+      const ok = await passes(check);
+      console.log(`${ok ? "ok" : "not ok"} - ${check.title}`);
+      report(check, ok);
+    }
+  };
+  const ofMany = checks.filter(({ each }) => each !== undefined);
+  await Promise.all([inTurn(ofMany), inTurn(checks.filter((check) => !ofMany.includes(check)))]);
 }
