@@ -64,6 +64,17 @@ typedef struct {
     uint32_t total;
 } rts_record_t;
 
+/* As nginx's Lua module has a text and a field (ngx_http_lua_ffi_table_elt_t). */
+typedef struct {
+    int32_t bytes;
+    const uint8_t *data;
+} rts_text_t;
+
+typedef struct {
+    rts_text_t name;
+    rts_text_t value;
+} rts_field_t;
+
 typedef struct {
     const char *library_dir;
     const char *libnode; /* embedded: NULL looks for one */
@@ -218,6 +229,13 @@ void rts_bell_ring(rts_channel_t *channel);
  * Threads: any.
  * Returns: 1 or 0. */
 int rts_utf8_valid(const char *s, size_t n);
+
+/* Puts the names and values of n fields into buffer, one after the other from `at` on, and their
+ * lengths in bytes in pairs into `lengths`, which may be a part of the buffer before `at`.
+ * Threads: any.
+ * Returns: where they end; when that is more than size, nothing was written. */
+uint32_t rts_put_fields(uint8_t *buffer, uint32_t size, uint32_t at, uint32_t *lengths,
+                        const rts_field_t *fields, uint32_t n);
 
 /* The handler of an ngx_http_cleanup_t: notes that the request has ended whose number is in `id`
  * (the pointer itself; nothing is read through it).

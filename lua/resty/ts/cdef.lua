@@ -22,6 +22,14 @@ typedef struct {
     uint32_t total;
 } rts_record_t;
 typedef struct {
+    int32_t bytes;
+    const uint8_t *data;
+} rts_text_t;
+typedef struct {
+    rts_text_t name;
+    rts_text_t value;
+} rts_field_t;
+typedef struct {
     const char *library_dir;
     const char *libnode;
     const char *host;
@@ -73,6 +81,8 @@ void rts_bell_move(rts_channel_t *from, rts_channel_t *to);
 void rts_bell_unlisten(rts_channel_t *channel);
 void rts_bell_ring(rts_channel_t *channel);
 int rts_utf8_valid(const char *s, size_t n);
+uint32_t rts_put_fields(uint8_t *buffer, uint32_t size, uint32_t at, uint32_t *lengths,
+                        const rts_field_t *fields, uint32_t n);
 void rts_request_note_end(void *id);
 uint32_t rts_requests_ended(uint32_t *ids, uint32_t max);
 int rts_runtime_start(rts_channel_t *channel, const rts_runtime_options_t *options,

@@ -383,8 +383,10 @@ local function timed_out(self, fn, slot, timeout_ms)
 end
 
 
--- Calls fn and waits for its answer as the phase allows.
-function _M:call(fn, timeout_ms, ...)
+-- Calls fn with n arguments, v1 to v4 and the rest in `more`, and waits for its answer as the phase
+-- allows. What takes `...` only hands it on: a tail call there ends a trace, and with it that of
+-- whoever called.
+function _M:call_with(fn, timeout_ms, n, v1, v2, v3, v4, more)
     if self.why and not self:try_again() then
         return failure(self.why.code, self.why.text)
     end
@@ -393,10 +395,9 @@ function _M:call(fn, timeout_ms, ...)
     if phase then
         return failure("wrong_phase", phase .. " cannot yield; use ts.notify or ts.call_sync")
     end
-    local n = select("#", ...)
     local w = waiting:new_waiter()
     w.timeout_ms = timeout_ms
-    local slot, err, code = submit(self, w, fn, timeout_ms, n, spread(n, ...))
+    local slot, err, code = submit(self, w, fn, timeout_ms, n, v1, v2, v3, v4, more)
     if not slot then
         waiting:recycle(w)
         return nil, err, code
@@ -409,22 +410,33 @@ function _M:call(fn, timeout_ms, ...)
     local left = ok and 0 or left_unbegun(self, w, timeout_ms)
     waiting:recycle(w)
     if left > 0 then
-        return self:call(fn, left, ...)
+        return self:call_with(fn, left, n, v1, v2, v3, v4, more)
     end
     return result(self, ok, value, text)
 end
 
 
-local block
--- Calls fn and blocks until its answer, at most timeout_ms; and, where an environment ends before
--- it has begun the call, for the next one to start and answer, start_ms at most.
-function block(self, fn, timeout_ms, start_ms, n, ...)
+-- Calls fn and waits for its answer as the phase allows.
+function _M:call(fn, timeout_ms, ...)
+    local n = select("#", ...)
+    local value, err, code = self:call_with(fn, timeout_ms, n, spread(n, ...))
+    if err then
+        return nil, err, code
+    end
+    return value
+end
+
+
+-- Calls fn with arguments as call_with, and blocks until its answer, at most timeout_ms; and, where
+-- an environment ends before it has begun the call, for the next one to start and answer, start_ms
+-- at most.
+function _M:call_sync_with(fn, timeout_ms, start_ms, n, v1, v2, v3, v4, more)
     if self.why and not self:try_again() then
         return failure(self.why.code, self.why.text)
     end
     local deadline = self.now_ms() + timeout_ms
     local w = sync_waiter()
-    local slot, err, code = submit(self, w, fn, timeout_ms, n, spread(n, ...))
+    local slot, err, code = submit(self, w, fn, timeout_ms, n, v1, v2, v3, v4, more)
     if not slot then
         return nil, err, code
     end
@@ -436,7 +448,7 @@ function block(self, fn, timeout_ms, start_ms, n, ...)
         if w.done then
             local left = left_unbegun(self, w, timeout_ms)
             if left > 0 then
-                return block(self, fn, left, start_ms, n, ...)
+                return self:call_sync_with(fn, left, start_ms, n, v1, v2, v3, v4, more)
             end
             return result(self, w.ok, w.value, w.text)
         end
@@ -456,13 +468,12 @@ end
 
 -- Calls fn and blocks until its answer, at most timeout_ms.
 function _M:call_sync(fn, timeout_ms, ...)
-    return block(self, fn, timeout_ms, 0, select("#", ...), ...)
-end
-
-
--- The same; but a call that is carried over waits for the next environment's start, too.
-function _M:call_sync_over(fn, timeout_ms, start_ms, ...)
-    return block(self, fn, timeout_ms, start_ms, select("#", ...), ...)
+    local n = select("#", ...)
+    local value, err, code = self:call_sync_with(fn, timeout_ms, 0, n, spread(n, ...))
+    if err then
+        return nil, err, code
+    end
+    return value
 end
 
 

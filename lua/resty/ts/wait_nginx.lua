@@ -11,6 +11,7 @@ local waiter_nginx = require "resty.ts.waiter_nginx"
 
 local ipairs = ipairs
 local math_max = math.max
+local math_min = math.min
 local setmetatable = setmetatable
 local ngx_timer_at = ngx.timer.at
 local ngx_now = ngx.now
@@ -242,21 +243,30 @@ local function spin_for_answer(self, fn)
 end
 
 
+-- Waits on for `left` seconds. nginx may have lost the timers that answers depend on, and who waits
+-- needs them. Returns whether w was posted.
+local function wait_on(self, w, left)
+    local ok
+    while left > 0 and not ok do
+        self.client:drain()
+        self:ensure_running()
+        self:sweep_later()
+        ok = w.sem:wait(math_min(left, LOOK_SECONDS))
+        left = left - LOOK_SECONDS
+    end
+    return ok
+end
+
+
 -- Waits until w.done, the answer of fn. Returns false after timeout_ms.
 function nginx:wait(w, timeout_ms, fn)
     spin_for_answer(self, fn)
-    local left = timeout_ms / 1000
-    local ok
-    repeat
-        ok = w.sem:wait(left < LOOK_SECONDS and left or LOOK_SECONDS)
-        left = left - LOOK_SECONDS
-        if not ok and not w.done and left > 0 then
-            -- nginx may have lost the timers that answers depend on, and who waits needs them.
-            self.client:drain()
-            self:ensure_running()
-            self:sweep_later()
-        end
-    until ok or w.done or left <= 0
+    local seconds = timeout_ms / 1000
+    local ok = w.sem:wait(math_min(seconds, LOOK_SECONDS))
+    if not ok and not w.done then
+        -- Not here: a loop would end the trace that waits.
+        ok = wait_on(self, w, seconds - LOOK_SECONDS)
+    end
     if w.done and not ok then
         w.sem:wait(0) -- answered in the same turn as it timed out: take the post that is left
     end

@@ -297,7 +297,7 @@ function methods:configure(client, phase)
     for _ = 0, again.most do
         generation = client.generation
         described, err, code = host.call(client, host.configure, sync,
-                                         configure_ms(self, client, phase), token, self.members)
+                                         configure_ms(self, client, phase), 2, token, self.members)
         if not again.ended[code] then
             break
         end
@@ -323,7 +323,7 @@ local function renew(self, client, old)
     local token, generation = tokens, client.generation
     local timeout_ms = client.options.start_timeout_ms
     old.renewing_until = client.now_ms() + timeout_ms
-    local described, err = host.call(client, host.configure, false, timeout_ms, token,
+    local described, err = host.call(client, host.configure, false, timeout_ms, 3, token,
                                      self.members, old.token)
     old.renewing_until = 0
     if described ~= nil and self.version == old then

@@ -67,74 +67,88 @@ local function set_method(name)
 end
 
 
+-- Applies the change at [i]. Returns where the next one is; or nil, and what ends the list.
+local function apply_one(state, changes, i, on_keep, on_failure)
+    local gateway = state.gateway
+    local code, a, b = changes[i], changes[i + 1], changes[i + 2]
+    if code == 5 then
+        ngx.header[plain(a)] = field_value(b)
+        return i + 3
+    elseif code == 1 then
+        gateway.set_request_header(state, plain(a), field_value(b))
+        return i + 3
+    elseif code == 16 then
+        append_field(plain(a), plain(b))
+        return i + 3
+    elseif code == 7 then
+        gateway.set_var(state, plain(a), plain(b))
+        return i + 3
+    elseif code == 8 then
+        if b == null then
+            b = nil
+        end
+        set_ctx(state, plain(a), b)
+        return i + 3
+    elseif code == 6 then
+        ngx.status = a
+        return i + 2
+    elseif code == 10 then
+        return nil, 10, a, plain(b)
+    elseif code == 11 then
+        return nil, 11, a, b
+    elseif code == 12 then
+        return nil, 12, a, b, plain(changes[i + 3])
+    elseif code == 13 then
+        ngx.arg[1] = plain(a)
+        state.body.changed = true
+        return i + 2
+    elseif code == 14 then
+        if b ~= 0 then
+            return nil, 14, a, b, changes[i + 3]
+        end
+        on_failure(a, changes[i + 3])
+        return i + 4
+    elseif code == 15 then
+        on_keep(state)
+        return i + 1
+    elseif code == 2 then
+        set_method(plain(a))
+        return i + 2
+    elseif code == 3 then
+        gateway.set_uri(state, plain(a), plain(b))
+        return i + 3
+    elseif code == 4 then
+        gateway.set_body(state, plain(a))
+        return i + 2
+    elseif code == 9 then
+        gateway.set_upstream(state, plain(a), plain(b))
+        return i + 3
+    elseif code == 17 then
+        gateway.attach_consumer(state, plain(a))
+        return i + 2
+    else
+        return nil, -1, code
+    end
+end
+
+
 -- Applies changes from [i] on to the request whose state is given. on_keep(state) is called when
 -- the host keeps something for it; on_failure(plugin, text) for failures that are let pass.
 -- Returns nil; or what ends the list, one of the constants above, and its arguments.
 function _M.apply(state, changes, i, on_keep, on_failure)
     local n = #changes
-    local gateway = state.gateway
-    while i <= n do
-        local code, a, b = changes[i], changes[i + 1], changes[i + 2]
-        if code == 5 then
-            ngx.header[plain(a)] = field_value(b)
-            i = i + 3
-        elseif code == 1 then
-            gateway.set_request_header(state, plain(a), field_value(b))
-            i = i + 3
-        elseif code == 16 then
-            append_field(plain(a), plain(b))
-            i = i + 3
-        elseif code == 7 then
-            gateway.set_var(state, plain(a), plain(b))
-            i = i + 3
-        elseif code == 8 then
-            if b == null then
-                b = nil
-            end
-            set_ctx(state, plain(a), b)
-            i = i + 3
-        elseif code == 6 then
-            ngx.status = a
-            i = i + 2
-        elseif code == 10 then
-            return 10, a, plain(b)
-        elseif code == 11 then
-            return 11, a, b
-        elseif code == 12 then
-            return 12, a, b, plain(changes[i + 3])
-        elseif code == 13 then
-            ngx.arg[1] = plain(a)
-            state.body.changed = true
-            i = i + 2
-        elseif code == 14 then
-            if b ~= 0 then
-                return 14, a, b, changes[i + 3]
-            end
-            on_failure(a, changes[i + 3])
-            i = i + 4
-        elseif code == 15 then
-            on_keep(state)
-            i = i + 1
-        elseif code == 2 then
-            set_method(plain(a))
-            i = i + 2
-        elseif code == 3 then
-            gateway.set_uri(state, plain(a), plain(b))
-            i = i + 3
-        elseif code == 4 then
-            gateway.set_body(state, plain(a))
-            i = i + 2
-        elseif code == 9 then
-            gateway.set_upstream(state, plain(a), plain(b))
-            i = i + 3
-        elseif code == 17 then
-            gateway.attach_consumer(state, plain(a))
-            i = i + 2
-        else
-            return -1, code
-        end
+    local what, a, b, c
+    -- The first ones in no loop, which would end a trace that comes to it: few lists are longer.
+    if i <= n then
+        i, what, a, b, c = apply_one(state, changes, i, on_keep, on_failure)
     end
-    return nil
+    if i and i <= n then
+        i, what, a, b, c = apply_one(state, changes, i, on_keep, on_failure)
+    end
+    while i and i <= n do
+        i, what, a, b, c = apply_one(state, changes, i, on_keep, on_failure)
+    end
+    return what, a, b, c
 end
 
 

@@ -45,8 +45,8 @@ local function define(client)
 end
 
 
--- Calls fn, blocking when `sync`. Returns its result; or nil, err, code.
-function _M.call(client, fn, sync, timeout_ms, ...)
+-- Calls fn with n arguments, blocking when `sync`. Returns its result; or nil, err, code.
+function _M.call(client, fn, sync, timeout_ms, n, v1, v2, v3, v4)
     if not client.functions[LAST.index] then
         local ok, err, code = define(client)
         if not ok then
@@ -54,9 +54,9 @@ function _M.call(client, fn, sync, timeout_ms, ...)
         end
     end
     if sync then
-        return client:call_sync_over(fn, timeout_ms, _M.SYNC_START_MS, ...)
+        return client:call_sync_with(fn, timeout_ms, _M.SYNC_START_MS, n, v1, v2, v3, v4)
     end
-    return client:call(fn, timeout_ms, ...)
+    return client:call_with(fn, timeout_ms, n, v1, v2, v3, v4)
 end
 
 

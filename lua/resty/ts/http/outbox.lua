@@ -327,7 +327,7 @@ end
 
 -- Has the plugins of this client end what they have.
 local function close(client)
-    local _, err, code = host.call(client, host.close, false, CLOSE_MS, nil)
+    local _, err, code = host.call(client, host.close, false, CLOSE_MS, 0)
     if code then
         ngx.log(ngx.ERR, "resty.ts: the plugins were not ended: ", err)
     end

@@ -88,7 +88,7 @@ end
 
 local function run(client, phase, p, token, state, flags, timeout_ms, chunk)
     snapshot.build(phase.number, state, flags, token)
-    return host.call(client, host.run, phase.sync, timeout_ms, view,
+    return host.call(client, host.run, phase.sync, timeout_ms, 4, view,
                      snapshot.vars(p.vars, p.slots, state), snapshot.ctx(p.ctx, state), chunk)
 end
 
@@ -125,10 +125,17 @@ local function finish(client, phase, p, state, what, a, b, c)
 end
 
 
+-- What is pcalled itself never becomes a trace of its own, as that could not return.
+local function guarded(state, list, on_failure)
+    local what, a, b, c = apply(state, list, 1, keep, on_failure)
+    return what, a, b, c
+end
+
+
 -- Applies a list of changes and does what ends it, except for questions.
 -- Returns whether all went well; or a run's id and its questions.
 local function settle(client, phase, p, state, list)
-    local ok, what, a, b, c = pcall(apply, state, list, 1, keep, LET_PASS[phase])
+    local ok, what, a, b, c = pcall(guarded, state, list, LET_PASS[phase])
     if not ok then
         policy.failed(phase, p, "bad request or response change: " .. asks.reason(what),
                       "bad_response")
@@ -160,7 +167,7 @@ local function converse(client, phase, p, state, id, asked, deadline, untouched)
         local list
         local _, err, code = host.still_has(client, id)
         if not code then
-            list, err, code = host.call(client, host.resume, false, left, id, replies)
+            list, err, code = host.call(client, host.resume, false, left, 2, id, replies)
         end
         if list == nil then
             if code and untouched and p.again and again.ended[code] then

@@ -6,6 +6,7 @@
 
 local base = require "resty.core.base"
 local ffi = require "ffi"
+local native = require "resty.ts.native"
 local request_text = require("resty.ts.http.request").text
 local values = require "resty.ts.values"
 require "resty.core.misc"
@@ -44,9 +45,11 @@ local u16_ptr = ffi.typeof("uint16_t *")
 local u32_ptr = ffi.typeof("uint32_t *")
 local bytes_type = ffi.typeof("uint8_t[?]")
 local fields_type = ffi.typeof("ngx_http_lua_ffi_table_elt_t[?]")
+local own_fields_ptr = ffi.typeof("const rts_field_t *")
 
-local fields = ffi_new(fields_type, 64)
-local fields_size = 64
+local lib
+-- nginx's and ours of the same fields.
+local fields, own_fields, fields_size
 local truncated = ffi_new("int[1]")
 local value = ffi_new("unsigned char *[1]")
 local value_bytes = ffi_new("size_t[1]")
@@ -78,6 +81,14 @@ local function use_buffer(bytes, used)
 end
 
 use_buffer(8192, 0)
+
+
+local function use_fields(n)
+    fields, fields_size = ffi_new(fields_type, n), n
+    own_fields = ffi_cast(own_fields_ptr, fields)
+end
+
+use_fields(64)
 
 
 -- Appends n bytes at `at`. Returns where they end.
@@ -141,8 +152,7 @@ local function request_fields(r)
                 "do not see the others")
     end
     if n > fields_size then
-        fields_size = n * 2
-        fields = ffi_new(fields_type, fields_size)
+        use_fields(n * 2)
     end
     if C.ngx_http_lua_ffi_req_get_headers(r, fields, n, 1) ~= 0 then
         return 0
@@ -169,17 +179,14 @@ local function response_fields()
 end
 
 
+-- The lengths go to the head's 32-bit words from i on. Returns where the texts end.
 local function put_request_fields(at, n, i)
-    for k = 0, n - 1 do
-        local field = fields[k]
-        local key, text = field.key, field.value
-        at = put(at, key.data, key.len)
-        at = put(at, text.data, text.len)
-        buffer32[i] = key.len
-        buffer32[i + 1] = text.len
-        i = i + 2
+    local stop = lib.rts_put_fields(buffer, size, at, buffer32 + i, own_fields, n)
+    if stop > size then
+        use_buffer(stop * 2, at)
+        stop = lib.rts_put_fields(buffer, size, at, buffer32 + i, own_fields, n)
     end
-    return at, i
+    return stop
 end
 
 
@@ -240,6 +247,7 @@ end
 
 -- Builds the head of a call into `view`. state: the request's; flags: LAST, CONTINUES.
 function _M.build(phase, state, flags, token)
+    lib = lib or native.load()
     local r = get_request()
     if not state.flags then
         describe(r, state)
@@ -269,9 +277,8 @@ function _M.build(phase, state, flags, token)
     at = put_var(r, at, 6, "request_uri")
     at = put_uri(r, at, state.gateway, state)
     at = put_var(r, at, 9, "remote_addr")
-    local i
-    at, i = put_request_fields(at, requests, FIXED_BYTES / 4)
-    view[2] = put_response_fields(at, responses, i)
+    at = put_request_fields(at, requests, FIXED_BYTES / 4)
+    view[2] = put_response_fields(at, responses, FIXED_BYTES / 4 + 2 * requests)
 end
 
 

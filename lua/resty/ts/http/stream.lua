@@ -47,7 +47,7 @@ function _M.send(client, id, status, chunk, on_failure)
         local piece
         local _, err, code = host.still_has(client, id)
         if not code then
-            piece, err, code = host.call(client, host.pull, false, PULL_MS, id)
+            piece, err, code = host.call(client, host.pull, false, PULL_MS, 1, id)
         end
         restore(phase)
         if piece == nil then
