@@ -116,20 +116,36 @@ local function enter(elements, depth)
 end
 
 
+-- Returns false when there is no such value.
+local function get_element(t, i, depth)
+    local v = get(depth + 1)
+    if v == nil then
+        if failed then
+            return false
+        end
+        v = null
+    end
+    t[i] = v
+    return true
+end
+
+
 local function get_array(n, depth)
     if not enter(n, depth) then
         return nil
     end
     local t = {}
-    for i = 1, n do
-        local v = get(depth + 1)
-        if v == nil then
-            if failed then
-                return nil
-            end
-            v = null
+    -- The first ones in no loop, which would end a trace that comes to it: few arrays are longer.
+    if n > 0 and not get_element(t, 1, depth) or n > 1 and not get_element(t, 2, depth)
+       or n > 2 and not get_element(t, 3, depth) or n > 3 and not get_element(t, 4, depth)
+       or n > 4 and not get_element(t, 5, depth) or n > 5 and not get_element(t, 6, depth)
+    then
+        return nil
+    end
+    for i = 7, n do
+        if not get_element(t, i, depth) then
+            return nil
         end
-        t[i] = v
     end
     setmetatable(t, array_mt) -- no tail call: LuaJIT does not compile the return from one
     return t
