@@ -7,7 +7,7 @@ import { describe, test } from "node:test";
 import { isDeepStrictEqual } from "node:util";
 import { until } from "../../support/deadline.js";
 import type { Nginx, NginxOptions } from "../../support/nginx.js";
-import { plainContent } from "../../support/nginx-config.js";
+import { content, plainContent } from "../../support/nginx-config.js";
 import { ANY_CONF, ok, phase, plugin, route } from "../../support/plugin-phases.js";
 import { keptOf, untilNothingKept, withPlugins } from "../../support/plugins.js";
 
@@ -62,6 +62,10 @@ describe("crossings", () => {
       "= /both": route("both") + ok,
       "= /early": route("early") + ok,
       "= /none": route('""') + ok,
+      "= /kept": content(`
+        local n = 0
+        for _ in pairs(ts.internal.client().kept) do n = n + 1 end
+        t.json(n)`),
     },
   };
   const plugins = {
@@ -73,6 +77,9 @@ describe("crossings", () => {
 
   test("a phase costs one call, whatever the number of plugins; one without a handler none", () =>
     withPlugins(plugins, chainOptions, async (nginx) => {
+      await nginx.ask("/both");
+      // Once for each file the host asks that its compiled form be kept, and that is answered.
+      await until("both are kept", async () => (await nginx.json("/kept")) === 2);
       for (const [path, calls] of [
         ["/both", 2],
         ["/early", 1],
