@@ -14,7 +14,8 @@ import { sha256 } from "../build/manifest.js";
 import { UsageError } from "../exit.js";
 import type { PluginFolder } from "../plugin-files.js";
 import { archive, type Entry } from "./archive.js";
-import { findLibraries, PACKAGE } from "./libraries.js";
+import { PACKAGE } from "../package.js";
+import { findLibraries } from "./libraries.js";
 import { type Facts, nginxConf, readme } from "./texts.js";
 
 export interface BundleOptions {

@@ -1,12 +1,9 @@
 /** The shared libraries and the host of a bundle: prebuilt ones, else those that were built here. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
 import { UsageError } from "../exit.js";
+import { PACKAGE } from "../package.js";
 import { platform as here } from "../platform.js";
-
-/** Of the npm package, or of the project. */
-export const PACKAGE = fileURLToPath(new URL("../../../", import.meta.url));
 
 export interface Libraries {
   /** Absolute paths. */

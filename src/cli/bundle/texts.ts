@@ -2,7 +2,8 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import type { BuiltPlugin } from "../build/manifest.js";
-import { type Libraries, PACKAGE } from "./libraries.js";
+import { PACKAGE } from "../package.js";
+import type { Libraries } from "./libraries.js";
 
 export interface Facts {
   readonly name: string;

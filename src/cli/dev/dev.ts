@@ -10,11 +10,11 @@ import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
 import { colours } from "../colour.js";
 import { Machine } from "../doctor/machine.js";
 import { findNginx } from "../doctor/nginx.js";
 import { UsageError, WrongError } from "../exit.js";
+import { PACKAGE } from "../package.js";
 import { devConfig, type DevPlaces } from "./nginx-config.js";
 import { nginxProblem, NginxProcess } from "./nginx-process.js";
 import { type ProjectFile, readProjectFile } from "./project-file.js";
@@ -32,8 +32,6 @@ export interface DevOptions {
 }
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
-const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
-
 const print = (line: string): void => void process.stdout.write(`${line}\n`);
 
 /** nginx would try again for seconds, and say so five times. @throws {WrongError} */
@@ -61,7 +59,7 @@ function findPlaces(options: DevOptions): { program: string; places: Omit<DevPla
   const { program, modules } = nginx;
   return {
     program,
-    places: { port, plugins: path.resolve(plugins), root: ROOT, modules, inspect },
+    places: { port, plugins: path.resolve(plugins), root: PACKAGE, modules, inspect },
   };
 }
 

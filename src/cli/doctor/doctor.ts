@@ -1,8 +1,8 @@
 /** `resty-ts doctor`: looks at a machine, and names each fault with its cure. */
 import { statSync } from "node:fs";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
 import { UsageError } from "../exit.js";
+import { PACKAGE } from "../package.js";
 import { fault, type Finding, ok } from "./finding.js";
 import { Machine, type User, whoami } from "./machine.js";
 import { lookAtNginx, type NginxPlace } from "./nginx.js";
@@ -22,10 +22,9 @@ const LIBRARY = "libresty_ts.so";
 
 /** Where this package has it. */
 function ownLibrary(machine: Machine): string | undefined {
-  const root = fileURLToPath(new URL("../../../", import.meta.url));
   const folders = [`prebuilds/${process.platform}-${process.arch}`, "build/Release"];
   return folders
-    .map((folder) => path.join(root, folder, LIBRARY))
+    .map((folder) => path.join(PACKAGE, folder, LIBRARY))
     .find((file) => machine.exists(file));
 }
 

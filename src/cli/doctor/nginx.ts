@@ -5,7 +5,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
+import { PACKAGE } from "../package.js";
 import { type NginxConfig, readConfig } from "./config.js";
 import { fault, type Finding, ok } from "./finding.js";
 import type { Machine } from "./machine.js";
@@ -26,7 +26,7 @@ export interface NginxReport {
 }
 
 /** This package's. */
-const OWN_LUA = fileURLToPath(new URL("../../../lua", import.meta.url));
+const OWN_LUA = path.join(PACKAGE, "lua");
 const LUA_MODULE = "ngx_http_lua_module.so";
 /** What it needs before it. */
 const NDK_MODULE = "ndk_http_module.so";

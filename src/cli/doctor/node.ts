@@ -162,7 +162,7 @@ export function lookAtLibrary(machine: Machine, library: string, program?: strin
     const text = `${library} is for ${elf.arch}, and nginx for ${nginx.arch}`;
     findings.push(fault("libc", text, `deploy the files made for ${nginx.arch}`));
   }
-  findings.push(ok("resty-ts", library));
+  if (!findings.some(({ level }) => level === "fault")) findings.push(ok("resty-ts", library));
   return findings;
 }
 

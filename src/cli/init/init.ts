@@ -5,12 +5,11 @@
  */
 import { cpSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
 import { makeFolder } from "../folders.js";
 import { UsageError } from "../exit.js";
+import { PACKAGE } from "../package.js";
 
-const OWN = new URL("../../../", import.meta.url);
-const TEMPLATE = fileURLToPath(new URL("templates/project", OWN));
+const TEMPLATE = path.join(PACKAGE, "templates/project");
 /** Of this package's, with the versions that it is tested with itself. */
 const TOOLS = ["@types/node", "tsx", "typescript"];
 
@@ -30,7 +29,7 @@ function packageName(folder: string): string {
 }
 
 function manifestFor(folder: string): string {
-  const own = JSON.parse(readFileSync(new URL("package.json", OWN), "utf8")) as Manifest;
+  const own = JSON.parse(readFileSync(path.join(PACKAGE, "package.json"), "utf8")) as Manifest;
   const tools = TOOLS.map((name) => [name, `^${own.devDependencies[name] ?? "*"}`]);
   const manifest = {
     name: packageName(folder),

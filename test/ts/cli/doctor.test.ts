@@ -216,6 +216,8 @@ describe("resty-ts doctor", () => {
       const found = among.find((each) => each.check === check && text.test(each.text));
       assert.ok(found, JSON.stringify(findings, undefined, 1));
       assert.match(found.cure ?? "", cure);
+      const isWell = findings.some((each) => each.text === "/opt/rts/libresty_ts.so");
+      assert.ok(check !== "libc" || !isWell, "a library that does not fit is not called well");
       assert.equal(code, level === "warning" ? 0 : 1);
     });
   }
