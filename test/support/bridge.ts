@@ -42,7 +42,11 @@ export function statsOf(nginx: Nginx): Promise<Stats> {
   return nginx.json<Stats>("/_stats");
 }
 
-export async function untilState(nginx: Nginx, state: Stats["state"]): Promise<void> {
+export async function untilState(
+  nginx: Nginx,
+  state: Stats["state"],
+  deadlineMs = 15_000,
+): Promise<void> {
   let last = "";
   await until(
     `the runtime is ${state}`,
@@ -50,7 +54,7 @@ export async function untilState(nginx: Nginx, state: Stats["state"]): Promise<v
       last = (await statsOf(nginx)).state;
       return last === state;
     },
-    15_000,
+    deadlineMs,
     () => `it is ${last}`,
   );
 }

@@ -30,6 +30,9 @@ export default definePlugin({
   headerFilter(ctx) { ctx.response.headers.set("x-node", process.version); },
 });`;
 
+/** A Node of more than 100 MB that was not read before comes from a disk that may be slow. */
+const START_MS = 60_000;
+
 describe("a host process of", () => {
   for (const major of MAJORS) {
     const node = nodes().get(major);
@@ -40,6 +43,7 @@ describe("a host process of", () => {
           files: { "plugins/hello.ts": HELLO },
           initWorker: `assert(require("support").start {
             runtime = "process", node = "${String(node)}", timeout_ms = 20000, sync_timeout_ms = 10000,
+            start_timeout_ms = ${String(START_MS)},
             plugins = ngx.config.prefix() .. "plugins" })`,
           locations: {
             ...locations,
@@ -48,7 +52,7 @@ describe("a host process of", () => {
           allowLog: [/so it is/],
         },
         async (nginx) => {
-          await untilState(nginx, "ready");
+          await untilState(nginx, "ready", START_MS);
           const version = (await statsOf(nginx)).node_version ?? "";
           assert.match(version, new RegExp(`^v${String(major)}\\.`));
           assert.deepEqual(await nginx.json("/add"), { value: 3 });
