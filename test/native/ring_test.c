@@ -285,7 +285,7 @@ static void ping_pong(uint32_t first, int host_sleeps, enum lua_wait how, int ro
 
 static void both_sleep(const void *argument)
 {
-    const int rounds = UNDER_SANITIZER ? 2000 : 10000;
+    const int rounds = UNDER_SANITIZER ? 2000 : 20000;
     ping_pong(*(const uint32_t *) argument, 1, LUA_FUTEX, rounds);
     ping_pong(*(const uint32_t *) argument, 1, LUA_BELL, rounds);
 }
