@@ -53,6 +53,7 @@ build = {
       ["resty.ts.http.changes"] = "lua/resty/ts/http/changes.lua",
       ["resty.ts.http.gateway"] = "lua/resty/ts/http/gateway.lua",
       ["resty.ts.http.host"] = "lua/resty/ts/http/host.lua",
+      ["resty.ts.http.literals"] = "lua/resty/ts/http/literals.lua",
       ["resty.ts.http.options"] = "lua/resty/ts/http/options.lua",
       ["resty.ts.http.outbox"] = "lua/resty/ts/http/outbox.lua",
       ["resty.ts.http.phase_repair"] = "lua/resty/ts/http/phase_repair.lua",

@@ -23,20 +23,9 @@ local getmetatable = getmetatable
 local tostring = tostring
 local math_floor = math.floor
 
-local nkeys
-do
-    local ok, f = pcall(require, "table.nkeys")
-    nkeys = ok and f or function(t)
-        local n = 0
-        for _ in next, t do
-            n = n + 1
-        end
-        return n
-    end
-end
-
 local MAX_DEPTH = wire.MAX_DEPTH
 local HOLES = "an array with holes or other keys (use ts.null for null)"
+local nkeys = values.nkeys
 local array_mt = values.array_mt
 local bytes_mt = values.bytes_mt
 local view_mt = values.view_mt

@@ -8,6 +8,18 @@ local type = type
 
 local _M = {}
 
+-- How many keys a table has.
+do
+    local ok, nkeys = pcall(require, "table.nkeys")
+    _M.nkeys = ok and nkeys or function(t)
+        local n = 0
+        for _ in next, t do
+            n = n + 1
+        end
+        return n
+    end
+end
+
 -- null inside a table. In nginx it is ngx.null, so cjson and others know it.
 _M.null = ngx and ngx.null or ffi.cast("void *", 0)
 

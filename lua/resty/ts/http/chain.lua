@@ -12,6 +12,7 @@ local encode = require "resty.ts.encode"
 local failure = require "resty.ts.failure"
 local ffi = require "ffi"
 local host = require "resty.ts.http.host"
+local literals = require "resty.ts.http.literals"
 local options = require "resty.ts.http.options"
 local outbox = require "resty.ts.http.outbox"
 local snapshot = require "resty.ts.http.snapshot"
@@ -147,6 +148,7 @@ local function evict_one()
     if oldest.conf then
         by_table[oldest.conf] = nil
     end
+    literals.clear()
     give_back(oldest)
 end
 
@@ -175,6 +177,10 @@ function _M.single(name, conf, level)
     if chain and chain.members[1][1] == name and inline[chain.key] == chain then
         return touch(chain)
     end
+    chain = literals.find(name, conf)
+    if chain and inline[chain.key] == chain then
+        return touch(chain)
+    end
     local key = key_of(name, conf, level + 1)
     chain = inline[key]
     if not chain then
@@ -185,6 +191,7 @@ function _M.single(name, conf, level)
         by_table[conf] = chain
     end
     chain.conf = conf
+    literals.add(name, conf, chain)
     return touch(chain)
 end
 
