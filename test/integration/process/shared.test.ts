@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { readdirSync, rmSync } from "node:fs";
 import { describe, test } from "node:test";
+import { MAJORS, nodes } from "../../../scripts/lib/nodes.mjs";
 import { statsOf, untilState, type Answer } from "../../support/bridge.js";
 import { until } from "../../support/deadline.js";
 import { withNginx, type Nginx, type NginxOptions } from "../../support/nginx.js";
@@ -27,7 +28,8 @@ const options = (folder: string): NginxOptions => ({
   ],
   modules: {
     "who.ts": `
-      import { threadId } from "node:worker_threads";
+      import { resourceLimits, threadId } from "node:worker_threads";
+      export const young = () => resourceLimits.maxYoungGenerationSizeMb;
       export const who = () => ({ host: process.pid, thread: threadId });
       export const spin = () => { for (;;); };`,
   },
@@ -38,6 +40,7 @@ const options = (folder: string): NginxOptions => ({
           who.worker = ngx.worker.pid()
       end
       t.reply(who, err, code)`),
+    "/young": content(`t.reply(ts.import("who.ts").young())`),
     "/exit": content(`t.reply(ts.import("faults.ts").exit(3))`),
     "/fill": content(`t.reply(ts.import("crash.ts").fill())`),
     "/spin": content(`t.reply(ts.import("who.ts").spin())`),
@@ -122,6 +125,30 @@ describe("a host that all workers share", () => {
         assert.equal(theOne(await everybody(nginx, 1)), host);
       });
     }));
+
+  for (const major of MAJORS) {
+    const node = nodes().get(major);
+    const skip = node === undefined && `there is no .deps/nodes/${String(major)}`;
+    test(`goes on when an environment's heap is full, on Node ${String(major)}`, { skip }, () =>
+      withFolder(async (folder) => {
+        const { ts, ...rest } = options(folder);
+        const runtime = { runtime: "process", node: String(node), start_timeout_ms: 60_000 };
+        const limited = { ...(ts as object), ...runtime, max_heap_mb: 64 };
+        await withNginx({ ...rest, ts: limited, workers: 1 }, async (nginx) => {
+          await untilState(nginx, "ready", 60_000);
+          const host = theOne(await everybody(nginx, 1));
+          // A third of it may be promoted, in the 16 MiB that Node gives an environment to end in.
+          const { value } = await nginx.json<Answer<number>>("/young");
+          assert.ok(value! <= 48, `${String(value)} MB`);
+          for (let i = 0; i < 2; i++) {
+            await untilState(nginx, "ready");
+            assert.equal((await nginx.json<Answer>("/fill")).code, "exited");
+          }
+          assert.equal(theOne(await everybody(nginx, 1)), host);
+        });
+      }),
+    );
+  }
 
   test("is followed by one other when it is killed", () =>
     withFolder(async (folder) => {
