@@ -22,6 +22,14 @@ local _M = {}
 local shapes = {}
 
 
+local function step(node, conf, key)
+    if not node or not key then
+        return node
+    end
+    return node[conf[key]]
+end
+
+
 -- The chain that was added for this content, or nil.
 function _M.find(name, conf)
     local shape = shapes[name]
@@ -29,25 +37,11 @@ function _M.find(name, conf)
     if not shape or getmetatable(conf) then
         return nil
     end
-    local key1, key2, key3, key4 = shape[1], shape[2], shape[3], shape[4]
-    local node = shape.tree
-    if key1 then
-        local value = conf[key1]
-        node = value ~= nil and node[value]
-    end
-    if key2 and node then
-        local value = conf[key2]
-        node = value ~= nil and node[value]
-    end
-    if key3 and node then
-        local value = conf[key3]
-        node = value ~= nil and node[value]
-    end
-    if key4 and node then
-        local value = conf[key4]
-        node = value ~= nil and node[value]
-    end
-    return node or nil
+    local node = step(shape.tree, conf, shape[1])
+    node = step(node, conf, shape[2])
+    node = step(node, conf, shape[3])
+    node = step(node, conf, shape[4])
+    return node
 end
 
 
