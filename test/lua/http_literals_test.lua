@@ -54,15 +54,16 @@ end)
 t.test("what is not for this is not found, and not added", function()
     literals.clear()
     local nan = 0 / 0
-    for _, conf in ipairs {
+    for i, conf in ipairs {
         { a = { 1 } }, { a = ts.null }, { a = 0 }, { a = -0 }, { a = nan }, { a = ts.bytes("x") },
         { 1 }, { "x", a = 1 }, { a = 1, b = 2, c = 3, d = 4, e = 5 }, { a = 1LL }, ts.array {},
         ts.bytes("x"), setmetatable({ a = 1 }, { __index = { b = 2 } }),
     } do
-        literals.add("p", conf, "chain")
+        literals.add("p", conf, i)
         t.eq(literals.find("p", conf), nil)
     end
     literals.add("p", { a = 1 }, "chain")
+    t.eq(literals.find("p", { a = 1 }), "chain")
     t.eq(literals.find("p", setmetatable({ a = 1 }, {})), nil)
     t.eq(literals.find("p", { b = 1 }), nil)
 end)

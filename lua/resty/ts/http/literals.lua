@@ -20,6 +20,9 @@ local _M = {}
 -- A plugin's name -> how many keys -> { their names, in order; tree: the first one's value -> the
 -- second's -> … -> the chain }.
 local shapes = {}
+-- The chains that were given to `add`: of one content each, so it is looked at once, also where it
+-- is not for this.
+local seen = {}
 
 
 local function step(node, conf, key)
@@ -68,6 +71,10 @@ end
 -- Has `find` find the chain. Of a plugin's configurations with as many keys, those that have the
 -- first one's.
 function _M.add(name, conf, chain)
+    if seen[chain] then
+        return
+    end
+    seen[chain] = true
     local keys = keys_of(conf)
     if not keys then
         return
@@ -99,7 +106,7 @@ end
 
 -- Forgets all of them.
 function _M.clear()
-    shapes = {}
+    shapes, seen = {}, {}
 end
 
 
