@@ -51,6 +51,7 @@ build = {
       ["resty.ts.http"] = "lua/resty/ts/http.lua",
       ["resty.ts.http.chain"] = "lua/resty/ts/http/chain.lua",
       ["resty.ts.http.changes"] = "lua/resty/ts/http/changes.lua",
+      ["resty.ts.http.flight"] = "lua/resty/ts/http/flight.lua",
       ["resty.ts.http.gateway"] = "lua/resty/ts/http/gateway.lua",
       ["resty.ts.http.host"] = "lua/resty/ts/http/host.lua",
       ["resty.ts.http.literals"] = "lua/resty/ts/http/literals.lua",

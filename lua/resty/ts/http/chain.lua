@@ -11,6 +11,7 @@ local buffers = require "resty.ts.buffers"
 local encode = require "resty.ts.encode"
 local failure = require "resty.ts.failure"
 local ffi = require "ffi"
+local flight = require "resty.ts.http.flight"
 local host = require "resty.ts.http.host"
 local literals = require "resty.ts.http.literals"
 local options = require "resty.ts.http.options"
@@ -277,25 +278,8 @@ local function configure_ms(self, client, phase)
 end
 
 
--- Has the client's environment know this chain. phase: that it is needed in; nil: not yet in any.
--- Returns true; or nil, err, code.
-function methods:configure(client, phase)
-    if self.closed then
-        error("this chain was closed", 4)
-    end
-    local sync = phase and phase.sync or false
-    if self.key and inline[self.key] ~= self then
-        -- It fell out while a request still had it.
-        if inline[self.key] then
-            inline_count = inline_count - 1
-            give_back(inline[self.key])
-        end
-        add_inline(self.key, self)
-    end
-    if not self.token then
-        tokens = tokens + 1
-        self.token = tokens
-    end
+-- Asks the host. Returns true; or nil, err, code.
+local function ask(self, client, phase, sync)
     local token = self.token
     outbox.watch_exit(client)
     client.replay = replay
@@ -320,6 +304,32 @@ function methods:configure(client, phase)
     self.slow = false
     self.version = learn(self, client, token, generation, described)
     return true
+end
+
+
+-- Has the client's environment know this chain. phase: that it is needed in; nil: not yet in any.
+-- Of requests that come while one asks, each would ask the same: they wait for its answer.
+-- Returns true; or nil, err, code.
+function methods:configure(client, phase)
+    if self.closed then
+        error("this chain was closed", 4)
+    end
+    if self.key and inline[self.key] ~= self then
+        -- It fell out while a request still had it.
+        if inline[self.key] then
+            inline_count = inline_count - 1
+            give_back(inline[self.key])
+        end
+        add_inline(self.key, self)
+    end
+    if not self.token then
+        tokens = tokens + 1
+        self.token = tokens
+    end
+    if phase and phase.sync then
+        return ask(self, client, phase, true)
+    end
+    return flight.share(self.token, client.now_ms, ask, self, client, phase, false)
 end
 
 

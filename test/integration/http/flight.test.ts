@@ -1,0 +1,107 @@
+/** Requests that come before a chain is configured: one of them asks the host, the others wait. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { test } from "node:test";
+import { until } from "../../support/deadline.js";
+import type { Nginx } from "../../support/nginx.js";
+import { plainContent } from "../../support/nginx-config.js";
+import { ok, phase, plugin } from "../../support/plugin-phases.js";
+import { withPlugins } from "../../support/plugins.js";
+
+const REQUESTS = 30;
+
+interface Setups {
+  nginx: Nginx;
+  /** Of those under way, in the order in which they began. */
+  held: ServerResponse[];
+  calls: () => Promise<number>;
+  /** Until so many requests are there, and as many setups have begun as there should. */
+  under: (requests: number, setups: number) => Promise<unknown>;
+}
+
+/** A plugin whose setup waits until the test says how it goes, with a status. */
+async function withSetups(body: (setups: Setups) => Promise<void>): Promise<void> {
+  const held: ServerResponse[] = [];
+  const server = createServer((_, response) => held.push(response)).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const url = `http://127.0.0.1:${String((server.address() as AddressInfo).port)}/`;
+  const gated = plugin(`
+    name: "gated",
+    async setup() {
+      const { status } = await fetch("${url}");
+      if (status !== 200) throw new Error("no setup: " + status);
+    },
+    access({ response }) { response.headers.set("x-gated", "1"); },
+  `);
+  const locations = {
+    "= /x": "lua_check_client_abort on;" + phase("access", `http.access("gated")`) + ok,
+    "= /active": plainContent("ngx.print(ngx.var.connections_active)"),
+  };
+  try {
+    const allowLog = [/no setup: 503/];
+    await withPlugins({ gated }, { locations, allowLog }, async (nginx) => {
+      await nginx.ask("/_kept"); // Node has started
+      const calls = async (): Promise<number> =>
+        (await nginx.json<{ calls: number }>("/_stats")).calls;
+      const before = await calls();
+      await body({
+        nginx,
+        held,
+        calls: async () => (await calls()) - before,
+        under: (requests, setups) =>
+          until(
+            `${String(requests)} requests and ${String(setups)} setups are under way`,
+            async () => {
+              const active = await nginx.json<number>("/active");
+              return active === requests + 1 && held.length === setups;
+            },
+          ),
+      });
+    });
+  } finally {
+    server.closeAllConnections();
+    server.close();
+  }
+}
+
+test("one asks, and all go on with its answer", () =>
+  withSetups(async ({ nginx, held, calls, under }) => {
+    const replies = Promise.all(Array.from({ length: REQUESTS }, () => nginx.ask("/x")));
+    await under(REQUESTS, 1);
+    assert.equal(await calls(), 1);
+    held[0]!.end();
+    for (const { status, headers } of await replies) {
+      assert.deepEqual([status, headers["x-gated"]], [200, "1"]);
+    }
+    assert.equal(await calls(), 1 + REQUESTS);
+  }));
+
+test("a failure is that of all who waited, and of nobody who comes later", () =>
+  withSetups(async ({ nginx, held, calls, under }) => {
+    const replies = Promise.all(Array.from({ length: REQUESTS }, () => nginx.ask("/x")));
+    await under(REQUESTS, 1);
+    held[0]!.writeHead(503).end();
+    assert.deepEqual([...new Set((await replies).map(({ status }) => status))], [500]);
+    assert.equal(await calls(), 1);
+
+    const later = nginx.ask("/x");
+    await under(1, 2);
+    held[1]!.end();
+    assert.equal((await later).status, 200);
+  }));
+
+test("when the one that asks goes away, another one asks", () =>
+  withSetups(async ({ nginx, held, calls, under }) => {
+    const leaves = new AbortController();
+    const first = nginx.ask("/x", { signal: leaves.signal }).catch(() => "gone");
+    await under(1, 1);
+    const others = Promise.all(Array.from({ length: 5 }, () => nginx.ask("/x")));
+    await under(6, 1);
+    leaves.abort();
+    assert.equal(await first, "gone");
+    await until("another asks", async () => (await calls()) === 2);
+    held[0]!.end();
+    assert.deepEqual([...new Set((await others).map(({ status }) => status))], [200]);
+  }));
