@@ -329,7 +329,7 @@ function methods:configure(client, phase)
     if phase and phase.sync then
         return ask(self, client, phase, true)
     end
-    return flight.share(self.token, client.now_ms, ask, self, client, phase, false)
+    return flight.share(self.token, client, host.configure, ask, self, client, phase, false)
 end
 
 
