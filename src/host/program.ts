@@ -14,7 +14,7 @@ import { createRequire } from "node:module";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { Worker } from "node:worker_threads";
+import { type ResourceLimits, Worker } from "node:worker_threads";
 import { stackOf } from "./describe.js";
 import { main, type Binding } from "./main.js";
 
@@ -112,12 +112,10 @@ function receive(binding: ProgramBinding, addon: string, path: string, shared?: 
   let links = 0;
   let idle = shared && setTimeout(end, FIRST_MS);
   if (shared === undefined) console.log(`${process.version} listens at ${path}`);
-  const resourceLimits = {
-    maxYoungGenerationSizeMb: MOST_YOUNG_MB,
-    ...(shared !== undefined && shared.maxHeapMb > 0
-      ? { maxOldGenerationSizeMb: shared.maxHeapMb }
-      : undefined),
-  };
+  const resourceLimits: ResourceLimits = { maxYoungGenerationSizeMb: MOST_YOUNG_MB };
+  if (shared !== undefined && shared.maxHeapMb > 0) {
+    resourceLimits.maxOldGenerationSizeMb = shared.maxHeapMb;
+  }
   door.listen((fd) => {
     links++;
     clearTimeout(idle);

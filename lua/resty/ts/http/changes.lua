@@ -3,6 +3,7 @@
 -- Runs on the Lua side; reading the body, before it is replaced, may yield. Invariant: what ends
 -- the list (an answer, questions, a stream, a failure) is returned, not done: apply is pcalled.
 
+local keep = require("resty.ts.http.outbox").keep
 local plain = require("resty.ts.asks").plain
 local request = require "resty.ts.http.request"
 local values = require "resty.ts.values"
@@ -68,7 +69,7 @@ end
 
 
 -- Applies the change at [i]. Returns where the next one is; or nil, and what ends the list.
-local function apply_one(state, changes, i, on_keep, on_failure)
+local function apply_one(state, changes, i, on_failure)
     local gateway = state.gateway
     local code, a, b = changes[i], changes[i + 1], changes[i + 2]
     if code == 5 then
@@ -109,7 +110,7 @@ local function apply_one(state, changes, i, on_keep, on_failure)
         on_failure(a, changes[i + 3])
         return i + 4
     elseif code == 15 then
-        on_keep(state)
+        keep(state)
         return i + 1
     elseif code == 2 then
         set_method(plain(a))
@@ -132,21 +133,21 @@ local function apply_one(state, changes, i, on_keep, on_failure)
 end
 
 
--- Applies changes from [i] on to the request whose state is given. on_keep(state) is called when
--- the host keeps something for it; on_failure(plugin, text) for failures that are let pass.
+-- Applies changes to the request whose state is given; on_failure(plugin, text) is called for
+-- failures that are let pass.
 -- Returns nil; or what ends the list, one of the constants above, and its arguments.
-function _M.apply(state, changes, i, on_keep, on_failure)
-    local n = #changes
+function _M.apply(state, changes, on_failure)
+    local i, n = 1, #changes
     local what, a, b, c
     -- The first ones in no loop, which would end a trace that comes to it: few lists are longer.
     if i <= n then
-        i, what, a, b, c = apply_one(state, changes, i, on_keep, on_failure)
+        i, what, a, b, c = apply_one(state, changes, i, on_failure)
     end
     if i and i <= n then
-        i, what, a, b, c = apply_one(state, changes, i, on_keep, on_failure)
+        i, what, a, b, c = apply_one(state, changes, i, on_failure)
     end
     while i and i <= n do
-        i, what, a, b, c = apply_one(state, changes, i, on_keep, on_failure)
+        i, what, a, b, c = apply_one(state, changes, i, on_failure)
     end
     return what, a, b, c
 end

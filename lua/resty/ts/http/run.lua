@@ -127,7 +127,7 @@ end
 
 -- What is pcalled itself never becomes a trace of its own, as that could not return.
 local function guarded(state, list, on_failure)
-    local what, a, b, c = apply(state, list, 1, keep, on_failure)
+    local what, a, b, c = apply(state, list, on_failure)
     return what, a, b, c
 end
 
