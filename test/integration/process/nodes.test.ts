@@ -2,10 +2,10 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { MAJORS, nodes } from "../../../scripts/lib/nodes.mjs";
 import { statsOf, untilState, type Answer } from "../../support/bridge.js";
 import { withNginx } from "../../support/nginx.js";
 import { content } from "../../support/nginx-config.js";
+import { NODE_START_MS, NODES } from "../../support/nodes.js";
 import { INSTALLATION, PROJECT_ROOT } from "../../support/project.js";
 
 const locations = {
@@ -30,20 +30,15 @@ export default definePlugin({
   headerFilter(ctx) { ctx.response.headers.set("x-node", process.version); },
 });`;
 
-/** A Node of more than 100 MB that was not read before comes from a disk that may be slow. */
-const START_MS = 60_000;
-
 describe("a host process of", () => {
-  for (const major of MAJORS) {
-    const node = nodes().get(major);
-    const skip = node === undefined && `there is no .deps/nodes/${String(major)}`;
+  for (const { major, node, skip } of NODES) {
     test(`Node ${String(major)} calls functions and runs plugins`, { skip }, () =>
       withNginx(
         {
           files: { "plugins/hello.ts": HELLO },
           initWorker: `assert(require("support").start {
-            runtime = "process", node = "${String(node)}", timeout_ms = 20000, sync_timeout_ms = 10000,
-            start_timeout_ms = ${String(START_MS)},
+            runtime = "process", node = "${node}", timeout_ms = 20000, sync_timeout_ms = 10000,
+            start_timeout_ms = ${String(NODE_START_MS)},
             plugins = ngx.config.prefix() .. "plugins" })`,
           locations: {
             ...locations,
@@ -52,7 +47,7 @@ describe("a host process of", () => {
           allowLog: [/so it is/],
         },
         async (nginx) => {
-          await untilState(nginx, "ready", START_MS);
+          await untilState(nginx, "ready", NODE_START_MS);
           const version = (await statsOf(nginx)).node_version ?? "";
           assert.match(version, new RegExp(`^v${String(major)}\\.`));
           assert.deepEqual(await nginx.json("/add"), { value: 3 });

@@ -2,11 +2,11 @@
 import assert from "node:assert/strict";
 import { readdirSync, rmSync } from "node:fs";
 import { describe, test } from "node:test";
-import { MAJORS, nodes } from "../../../scripts/lib/nodes.mjs";
 import { statsOf, untilState, type Answer } from "../../support/bridge.js";
 import { until } from "../../support/deadline.js";
 import { withNginx, type Nginx, type NginxOptions } from "../../support/nginx.js";
 import { content } from "../../support/nginx-config.js";
+import { NODE_START_MS, NODES } from "../../support/nodes.js";
 import { isAlive } from "../../support/proc.js";
 import { makeFolder } from "../../support/project.js";
 
@@ -126,16 +126,14 @@ describe("a host that all workers share", () => {
       });
     }));
 
-  for (const major of MAJORS) {
-    const node = nodes().get(major);
-    const skip = node === undefined && `there is no .deps/nodes/${String(major)}`;
+  for (const { major, node, skip } of NODES) {
     test(`goes on when an environment's heap is full, on Node ${String(major)}`, { skip }, () =>
       withFolder(async (folder) => {
         const { ts, ...rest } = options(folder);
-        const runtime = { runtime: "process", node: String(node), start_timeout_ms: 60_000 };
+        const runtime = { runtime: "process", node, start_timeout_ms: NODE_START_MS };
         const limited = { ...(ts as object), ...runtime, max_heap_mb: 64 };
         await withNginx({ ...rest, ts: limited, workers: 1 }, async (nginx) => {
-          await untilState(nginx, "ready", 60_000);
+          await untilState(nginx, "ready", NODE_START_MS);
           const host = theOne(await everybody(nginx, 1));
           // A third of it may be promoted, in the 16 MiB that Node gives an environment to end in.
           const { value } = await nginx.json<Answer<number>>("/young");

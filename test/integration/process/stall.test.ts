@@ -1,11 +1,11 @@
 /** A handler that does not come back: its host is ended, and the error log says where it was. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { MAJORS, nodes } from "../../../scripts/lib/nodes.mjs";
 import { statsOf, untilState, type Answer } from "../../support/bridge.js";
 import { until } from "../../support/deadline.js";
 import { withNginx, type Nginx, type NginxOptions } from "../../support/nginx.js";
 import { content } from "../../support/nginx-config.js";
+import { NODES } from "../../support/nodes.js";
 
 const options = (node: string): NginxOptions => ({
   ts: { runtime: "process", node, stall_ms: 100, timeout_ms: 20_000 },
@@ -25,11 +25,9 @@ async function hasNewLife(nginx: Nginx): Promise<void> {
 }
 
 describe("the error log has the place, in the source, where a handler stalled, of", () => {
-  for (const major of MAJORS) {
-    const node = nodes().get(major);
-    const skip = node === undefined && `there is no .deps/nodes/${String(major)}`;
+  for (const { major, node, skip } of NODES) {
     test(`Node ${String(major)}`, { skip }, () =>
-      withNginx(options(node ?? ""), async (nginx) => {
+      withNginx(options(node), async (nginx) => {
         // Not to be cancelled before it has begun.
         assert.deepEqual(await nginx.json("/loaded"), { value: 0 });
         assert.match((await nginx.json<Answer>("/spin")).code ?? "", /^(timeout|stalled)$/);
