@@ -1,14 +1,13 @@
 /** Requests that come before a chain is configured: one of them asks the host, the others wait. */
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import { createServer, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { ServerResponse } from "node:http";
 import { test } from "node:test";
 import { until } from "../../support/deadline.js";
-import type { Nginx } from "../../support/nginx.js";
+import type { Nginx, NginxOptions } from "../../support/nginx.js";
 import { plainContent } from "../../support/nginx-config.js";
 import { ok, phase, plugin } from "../../support/plugin-phases.js";
 import { withPlugins } from "../../support/plugins.js";
+import { withUpstream } from "../../support/upstream.js";
 
 const REQUESTS = 30;
 
@@ -22,26 +21,29 @@ interface Setups {
 }
 
 /** A plugin whose setup waits until the test says how it goes, with a status. */
-async function withSetups(body: (setups: Setups) => Promise<void>): Promise<void> {
-  const held: ServerResponse[] = [];
-  const server = createServer((_, response) => held.push(response)).listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const url = `http://127.0.0.1:${String((server.address() as AddressInfo).port)}/`;
-  const gated = plugin(`
+const gatedBy = (port: number): string =>
+  plugin(`
     name: "gated",
     async setup() {
-      const { status } = await fetch("${url}");
+      const { status } = await fetch("http://127.0.0.1:${String(port)}/");
       if (status !== 200) throw new Error("no setup: " + status);
     },
     access({ response }) { response.headers.set("x-gated", "1"); },
   `);
-  const locations = {
+
+const options: NginxOptions = {
+  locations: {
     "= /x": "lua_check_client_abort on;" + phase("access", `http.access("gated")`) + ok,
     "= /active": plainContent("ngx.print(ngx.var.connections_active)"),
-  };
-  try {
-    const allowLog = [/no setup: 503/];
-    await withPlugins({ gated }, { locations, allowLog }, async (nginx) => {
+  },
+  allowLog: [/no setup: 503/],
+};
+
+function withSetups(body: (setups: Setups) => Promise<void>): Promise<void> {
+  return withUpstream((server, port) => {
+    const held: ServerResponse[] = [];
+    server.on("request", (_, response) => held.push(response));
+    return withPlugins({ gated: gatedBy(port) }, options, async (nginx) => {
       await nginx.ask("/_kept"); // Node has started
       const calls = async (): Promise<number> =>
         (await nginx.json<{ calls: number }>("/_stats")).calls;
@@ -60,10 +62,7 @@ async function withSetups(body: (setups: Setups) => Promise<void>): Promise<void
           ),
       });
     });
-  } finally {
-    server.closeAllConnections();
-    server.close();
-  }
+  });
 }
 
 test("one asks, and all go on with its answer", () =>

@@ -1,8 +1,7 @@
 /** The Lua half of HTTP plugins: what crosses when, how long configurations live, how workers exit. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { createServer, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { ServerResponse } from "node:http";
 import { describe, test } from "node:test";
 import { isDeepStrictEqual } from "node:util";
 import { until } from "../../support/deadline.js";
@@ -10,6 +9,7 @@ import type { Nginx, NginxOptions } from "../../support/nginx.js";
 import { content, plainContent } from "../../support/nginx-config.js";
 import { ANY_CONF, ok, phase, plugin, route } from "../../support/plugin-phases.js";
 import { keptOf, untilNothingKept, withPlugins } from "../../support/plugins.js";
+import { withUpstream } from "../../support/upstream.js";
 
 /** Tells, as a response field, how often it was set up and which configuration it has. */
 const counted = plugin(`
@@ -24,18 +24,6 @@ const counted = plugin(`
 
 /** More than sync_timeout_ms. */
 const SLOW_SETUP = `async setup() { await new Promise((done) => setTimeout(done, 300)); },`;
-
-/** An upstream whose answers the test gives. */
-async function withUpstream(body: (server: Server, port: number) => Promise<void>): Promise<void> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  try {
-    await body(server, (server.address() as AddressInfo).port);
-  } finally {
-    server.closeAllConnections();
-    server.close();
-  }
-}
 
 interface Crossings {
   calls: number;
