@@ -2,9 +2,9 @@
 #include "addon/listener.h"
 
 #include <poll.h>
-#include <sys/prctl.h>
 
 #include <algorithm>
+#include <ctime>
 
 namespace rts {
 namespace {
@@ -21,7 +21,10 @@ constexpr uint64_t kWorthTrying = 4;
 // With more calls pending than this, and gaps shorter than that, submissions are left to gather.
 constexpr uint32_t kFewPending = 2;
 constexpr uint64_t kBusyGapNs = 300000;
-constexpr uint64_t kNapNs = 300000;
+// A nap's end when no kick comes: of a long turn of nginx's loop, say. Not before the kernel's next
+// tick (4 ms), or each nap sets the clock's timer anew, which in a virtual machine costs more than
+// the nap.
+constexpr struct timespec kNap = {0, 10000000};
 // In place of a count: the worker blocks until it has the answer.
 constexpr uint32_t kBlocking = 0xffff;
 // After so long without any, naps give way to sleep.
@@ -49,8 +52,6 @@ Listener::Listener(uv_loop_t* loop, rts_channel_t* channel, uint32_t spin_us, Ha
       spin_ns_(rts_host_cores(channel) > 1 ? uint64_t{spin_us} * 1000 : 0),
       budget_ns_(spin_ns_),
       gap_ns_(kMostGapNs) {
-  // Naps end when they should; the default slack is 50 µs.
-  prctl(PR_SET_TIMERSLACK, 1000);
   poll_.data = this;
   idle_.data = this;
   uv_poll_init(loop, &poll_, rts_host_bell(channel));
@@ -124,7 +125,7 @@ void Listener::OnIdle() {
   if (now >= give_up) {
     Sleep(now);
   } else if (gather) {
-    Nap(kNapNs);
+    Nap();
   } else if (Spin(std::min(give_up, now + kSliceNs))) {
     missed_ = 0;
     Deliver();
@@ -143,11 +144,10 @@ bool Listener::Spin(uint64_t until) {
 }
 
 // Ends when Lua kicks us, or libuv has something else to do.
-void Listener::Nap(uint64_t nap_ns) {
+void Listener::Nap() {
   if (!rts_host_arm(channel_, RTS_WAKE_KICK)) return;
   struct pollfd loop = {uv_backend_fd(loop_), POLLIN, 0};
-  const struct timespec nap = {0, static_cast<long>(nap_ns)};
-  ppoll(&loop, 1, &nap, nullptr);
+  ppoll(&loop, 1, &kNap, nullptr);
   rts_host_disarm(channel_);
 }
 

@@ -41,7 +41,7 @@ class Listener {
   void OnIdle();
   void Deliver();
   bool Spin(uint64_t until);
-  void Nap(uint64_t nap_ns);
+  void Nap();
   void AdaptBudget(uint64_t slept_ns);
   void Sleep(uint64_t now);
   void OnClosed();

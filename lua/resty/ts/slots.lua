@@ -75,7 +75,12 @@ end
 
 
 local function send_cancel(self, slot, code)
-    return self.channel:send_text(KIND_CANCEL, self.ids[slot], NUMBER_BY_CODE[code], 0, "")
+    local channel = self.channel
+    local sent = channel:send_text(KIND_CANCEL, self.ids[slot], NUMBER_BY_CODE[code], 0, "")
+    if sent and channel.host == 2 then
+        self.waiting:kick_later()
+    end
+    return sent
 end
 
 
