@@ -13,13 +13,16 @@ namespace {
 constexpr uint64_t kSliceNs = 5000;
 // Below this a spin cannot save a wake-up, which costs more.
 constexpr uint64_t kLeastSpinNs = 2000;
-// After so many spins in a row for nothing, none for so many wake-ups.
-constexpr uint32_t kMostMissed = 100;
-constexpr uint32_t kRest = 400;
-// Gaps up to this many times spin_us are worth a try.
+// Gaps up to this many times spin_us are worth a try: when all are asleep a gap holds wake-ups that
+// spinning saves, and may come to be shorter than spin_us by it.
 constexpr uint64_t kWorthTrying = 4;
+// So many tries: a spin that took longer than spin_us, or was in vain, costs one, another brings one.
+// It takes the scheduler some ms to give each thread a core.
+constexpr uint32_t kMostTries = 100;
+// Then none for so many wake-ups.
+constexpr uint32_t kRest = 400;
 // With more calls pending than this, and gaps shorter than that, submissions are left to gather.
-constexpr uint32_t kFewPending = 2;
+constexpr uint32_t kFewPending = 4;
 constexpr uint64_t kBusyGapNs = 300000;
 // A nap's end when no kick comes: of a long turn of nginx's loop, say. Not before the kernel's next
 // tick (4 ms), or each nap sets the clock's timer anew, which in a virtual machine costs more than
@@ -51,7 +54,8 @@ Listener::Listener(uv_loop_t* loop, rts_channel_t* channel, uint32_t spin_us, Ha
       // On one core the other side cannot move on while we spin.
       spin_ns_(rts_host_cores(channel) > 1 ? uint64_t{spin_us} * 1000 : 0),
       budget_ns_(spin_ns_),
-      gap_ns_(kMostGapNs) {
+      gap_ns_(kMostGapNs),
+      tries_(kMostTries) {
   poll_.data = this;
   idle_.data = this;
   uv_poll_init(loop, &poll_, rts_host_bell(channel));
@@ -96,16 +100,25 @@ void Listener::OnBell() {
   }
 }
 
-// After a sleep. Spinning pays when the next call comes while we spin; when all were asleep the gap
-// holds two wake-ups that spinning saves, so a gap of some spins is still worth a try.
+// After a sleep.
 void Listener::AdaptBudget(uint64_t slept_ns) {
-  if (slept_ns >= kWorthTrying * spin_ns_) {
+  const uint64_t longest = kWorthTrying * spin_ns_;
+  if (slept_ns >= longest) {
     budget_ns_ = budget_ns_ / 2 < kLeastSpinNs ? 0 : budget_ns_ / 2;
-  } else if (missed_ < kMostMissed) {
-    budget_ns_ = spin_ns_;
-  } else {
+  } else if (tries_ > 0) {
+    budget_ns_ = longest;
+  } else if (++rested_ >= kRest) {
+    rested_ = 0;
+    tries_ = kMostTries;
+    budget_ns_ = longest;
+  }
+}
+
+void Listener::CountSpin(bool was_short) {
+  if (was_short) {
+    tries_ = std::min(tries_ + 1, kMostTries);
+  } else if (tries_ > 0 && --tries_ == 0) {
     budget_ns_ = 0;
-    if (++rested_ >= kRest) missed_ = rested_ = 0;
   }
 }
 
@@ -127,7 +140,7 @@ void Listener::OnIdle() {
   } else if (gather) {
     Nap();
   } else if (Spin(std::min(give_up, now + kSliceNs))) {
-    missed_ = 0;
+    CountSpin(uv_hrtime() < last_work_ + spin_ns_);
     Deliver();
   }
 }
@@ -154,7 +167,7 @@ void Listener::Nap() {
 void Listener::Sleep(uint64_t now) {
   if (!rts_host_arm(channel_, RTS_WAKE_BELL)) return;  // something came: the next turn delivers it
   slept_at_ = now;
-  if (budget_ns_ > 0) missed_++;
+  if (budget_ns_ > 0) CountSpin(false);
   uv_idle_stop(&idle_);
 }
 

@@ -43,6 +43,7 @@ class Listener {
   bool Spin(uint64_t until);
   void Nap();
   void AdaptBudget(uint64_t slept_ns);
+  void CountSpin(bool was_short);
   void Sleep(uint64_t now);
   void OnClosed();
 
@@ -63,8 +64,8 @@ class Listener {
   uint32_t pending_ = 0;       // calls that wait for an answer; a decaying maximum
   uint64_t last_blocked_ = 0;  // when the last call came for which the worker blocks
   uint64_t slept_at_ = 0;
-  uint32_t missed_ = 0;  // spins in a row that ended in sleep
-  uint32_t rested_ = 0;  // wake-ups since there were too many of those
+  uint32_t tries_;       // how many spins may be longer than spin_ns_, or in vain
+  uint32_t rested_ = 0;  // wake-ups without a spin since there were none left
 };
 
 }  // namespace rts
