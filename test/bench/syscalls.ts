@@ -1,7 +1,7 @@
 // Syscalls a request of nginx's own thread, counted in two ways.
 // `strace -c` is at hand everywhere, but it slows the worker by a factor of some twenty: the Node side,
 // which is not slowed, is asleep at each request, and each rings its doorbell. So `strace` counts a
-// second time in a worker whose Node side spins as many times longer (`strace, spin x 20`).
+// second time in a worker whose Node side spins for longer (`strace, spin 1 ms`).
 // `perf stat` counts the kernel's tracepoints at full speed; it is used where it is installed.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -25,7 +25,7 @@ const PERF_KINDS = [
 
 export type Method = "strace" | "perf";
 
-/** The default spin_us, stretched as strace stretches a request. */
+/** In place of the default of 80: strace stretches a request. */
 export const STRETCHED_SPIN_US = 1000;
 
 export interface SyscallRow {
@@ -134,7 +134,7 @@ async function warmUp(site: Site, target: Target): Promise<void> {
 /** The bridge alone, by strace, in a site that was started with STRETCHED_SPIN_US. */
 export async function countStretched(site: Site, dir: string): Promise<SyscallRow> {
   await warmUp(site, "ts");
-  return countByStrace(site, "ts", dir, "strace, spin x 20");
+  return countByStrace(site, "ts", dir, "strace, spin 1 ms");
 }
 
 /** Echo at 64 connections for each target; `dir` is for the tools' output files. */
