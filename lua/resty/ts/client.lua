@@ -36,6 +36,7 @@ local BLOCKING, MOST_PENDING = 65535, 65534
 local CODE_BY_NUMBER = errors.by_number
 local ABANDONED = slots.ABANDONED
 local abandon, free_slot, take_slot = slots.abandon, slots.free, slots.take
+local kick_napping = slots.kick_napping
 
 local _M = {}
 local mt = { __index = _M }
@@ -359,9 +360,7 @@ local function submit(self, w, fn, timeout_ms, n, v1, v2, v3, v4, more)
         return nil, err, code
     end
     self.stats.calls = self.stats.calls + 1
-    if self.channel.host == 2 then
-        self.waiting:kick_later()
-    end
+    kick_napping(self)
     return slot
 end
 
@@ -497,9 +496,7 @@ function _M:notify(fn, ...)
         return nil, err, code
     end
     self.stats.notifications = self.stats.notifications + 1
-    if self.channel.host == 2 then
-        self.waiting:kick_later()
-    end
+    kick_napping(self)
     return true
 end
 

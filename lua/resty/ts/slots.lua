@@ -74,11 +74,20 @@ function methods:awaited()
 end
 
 
-local function send_cancel(self, slot, code)
-    local channel = self.channel
-    local sent = channel:send_text(KIND_CANCEL, self.ids[slot], NUMBER_BY_CODE[code], 0, "")
-    if sent and channel.host == 2 then
+-- To be called after a submission: a host that naps is woken by a kick only.
+local function kick_napping(self)
+    if self.channel.host == 2 then
         self.waiting:kick_later()
+    end
+end
+
+_M.kick_napping = kick_napping
+
+
+local function send_cancel(self, slot, code)
+    local sent = self.channel:send_text(KIND_CANCEL, self.ids[slot], NUMBER_BY_CODE[code], 0, "")
+    if sent then
+        kick_napping(self)
     end
     return sent
 end
