@@ -4,7 +4,6 @@
 #include <poll.h>
 
 #include <algorithm>
-#include <ctime>
 
 namespace rts {
 namespace {
@@ -27,7 +26,7 @@ constexpr uint64_t kBusyGapNs = 300000;
 // A nap's end when no kick comes: of a long turn of nginx's loop, say. Not before the kernel's next
 // tick (4 ms), or each nap sets the clock's timer anew, which in a virtual machine costs more than
 // the nap.
-constexpr struct timespec kNap = {0, 10000000};
+constexpr int kNapMs = 10;
 // In place of a count: the worker blocks until it has the answer.
 constexpr uint32_t kBlocking = 0xffff;
 // After so long without any, naps give way to sleep.
@@ -49,6 +48,7 @@ Listener::Listener(uv_loop_t* loop, rts_channel_t* channel, uint32_t spin_us, Ha
                    void* data)
     : loop_(loop),
       channel_(channel),
+      placement_(channel),
       handler_(handler),
       data_(data),
       // On one core the other side cannot move on while we spin.
@@ -63,7 +63,10 @@ Listener::Listener(uv_loop_t* loop, rts_channel_t* channel, uint32_t spin_us, Ha
   uv_poll_start(&poll_, UV_READABLE, [](uv_poll_t* handle, int, int) {
     static_cast<Listener*>(handle->data)->OnBell();
   });
-  // Looks at once: calls may have been queued before we were here.
+  Awake();  // looks at once: calls may have been queued before we were here
+}
+
+void Listener::Awake() {
   uv_idle_start(&idle_, [](uv_idle_t* handle) { static_cast<Listener*>(handle->data)->OnIdle(); });
 }
 
@@ -94,10 +97,7 @@ void Listener::OnBell() {
     slept_at_ = 0;
   }
   Deliver();
-  if (!uv_is_closing(reinterpret_cast<uv_handle_t*>(&idle_))) {
-    uv_idle_start(&idle_,
-                  [](uv_idle_t* handle) { static_cast<Listener*>(handle->data)->OnIdle(); });
-  }
+  if (!uv_is_closing(reinterpret_cast<uv_handle_t*>(&idle_))) Awake();
 }
 
 // After a sleep.
@@ -132,16 +132,22 @@ void Listener::OnIdle() {
   // The worker may block for an answer again, and a sleeping thread takes long to wake.
   const bool await_blocked =
       dense && now < last_blocked_ + kWorthTrying * spin_ns_ && now < last_work_ + spin_ns_;
-  const bool gather = dense && pending_ > kFewPending && !await_blocked;
+  const bool many = pending_ > kFewPending || placement_.beside_worker();
+  const bool gather = dense && many && !await_blocked;
   const uint64_t patience = await_blocked ? spin_ns_ : gather ? kNapBudgetNs : budget_ns_;
   const uint64_t give_up = last_work_ + patience;
   if (now >= give_up) {
     Sleep(now);
   } else if (gather) {
     Nap();
-  } else if (Spin(std::min(give_up, now + kSliceNs))) {
-    CountSpin(uv_hrtime() < last_work_ + spin_ns_);
-    Deliver();
+  } else {
+    const bool found = Spin(std::min(give_up, now + kSliceNs));
+    const uint64_t end = uv_hrtime();
+    placement_.Spun(end - now);
+    if (found) {
+      CountSpin(end < last_work_ + spin_ns_);
+      Deliver();
+    }
   }
 }
 
@@ -158,15 +164,22 @@ bool Listener::Spin(uint64_t until) {
 
 // Ends when Lua kicks us, or libuv has something else to do.
 void Listener::Nap() {
-  if (!rts_host_arm(channel_, RTS_WAKE_KICK)) return;
+  // When that is: our own handle says at once.
+  uv_idle_stop(&idle_);
+  const int due_ms = uv_backend_timeout(loop_);
+  Awake();
+  if (due_ms == 0 || !rts_host_arm(channel_, RTS_WAKE_KICK)) return;
   struct pollfd loop = {uv_backend_fd(loop_), POLLIN, 0};
-  ppoll(&loop, 1, &kNap, nullptr);
+  placement_.BeginNap();
+  poll(&loop, 1, due_ms < 0 ? kNapMs : std::min(due_ms, kNapMs));
+  placement_.EndNap();
   rts_host_disarm(channel_);
 }
 
 void Listener::Sleep(uint64_t now) {
   if (!rts_host_arm(channel_, RTS_WAKE_BELL)) return;  // something came: the next turn delivers it
   slept_at_ = now;
+  placement_.Sleep();
   if (budget_ns_ > 0) CountSpin(false);
   uv_idle_stop(&idle_);
 }

@@ -18,6 +18,7 @@
 
 #include <cstdint>
 
+#include "addon/placement.h"
 #include "channel/channel.h"
 
 namespace rts {
@@ -41,6 +42,7 @@ class Listener {
   void OnIdle();
   void Deliver();
   bool Spin(uint64_t until);
+  void Awake();
   void Nap();
   void AdaptBudget(uint64_t slept_ns);
   void CountSpin(bool was_short);
@@ -51,6 +53,7 @@ class Listener {
   uv_poll_t poll_;
   uv_idle_t idle_;
   rts_channel_t* channel_;
+  Placement placement_;
   Handler handler_;
   void* data_;
   Callback done_ = nullptr;

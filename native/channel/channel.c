@@ -75,6 +75,8 @@ rts_channel_t *rts_channel_new(uint32_t ring_bytes)
     channel->host_bell = -1;
     channel->bells = -1;
     channel->lua_end = -1;
+    atomic_init(&channel->kick_cpu, -1);
+    atomic_init(&channel->kick_ns, 0);
     atomic_init(&channel->host_ringer, -1);
     atomic_init(&channel->lua_bell, -1);
     pthread_mutex_init(&channel->bell_lock, NULL);

@@ -125,6 +125,11 @@ int rts_host_arm(rts_channel_t *channel, uint32_t how);
 /* Takes rts_host_arm back, whether or not the doorbell has rung. */
 void rts_host_disarm(rts_channel_t *channel);
 
+/* From which core Lua kicked a host in its own process last, and how many ns of its time that took.
+ * Of a kick that is under way, the core may be known and the time be the last one's. -1: there was no
+ * kick, or the host is another process, which has a doorbell of another kind. */
+int rts_host_kicked_from(const rts_channel_t *channel, uint32_t *took_ns);
+
 /* Wakes Lua as the bits taken from one of its flags say; `flag` is the word they came from. */
 void rts_host_wake(rts_channel_t *channel, rts_atomic_u32 *flag, uint32_t bits);
 

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -25,11 +26,16 @@
 #define cpu_relax() ((void) 0)
 #endif
 
-uint64_t rts_now_us(void)
+static uint64_t now_ns(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t) now.tv_sec * 1000000u + (uint64_t) now.tv_nsec / 1000u;
+    return (uint64_t) now.tv_sec * 1000000000u + (uint64_t) now.tv_nsec;
+}
+
+uint64_t rts_now_us(void)
+{
+    return now_ns() / 1000u;
 }
 
 static void futex_wake(rts_atomic_u32 *word)
@@ -152,7 +158,22 @@ int rts_sq_publish(rts_channel_t *channel, uint32_t tail)
 
 int rts_sq_kick(rts_channel_t *channel)
 {
-    return flag_take(&channel->control->sq_sleep) ? host_ring(channel) : RTS_OK;
+    if (!flag_take(&channel->control->sq_sleep)) {
+        return RTS_OK;
+    }
+    const uint64_t start = now_ns();
+    atomic_store_explicit(&channel->kick_cpu, sched_getcpu(), memory_order_relaxed);
+    const int code = host_ring(channel);
+    const uint64_t took = now_ns() - start;
+    atomic_store_explicit(&channel->kick_ns, took < UINT32_MAX ? (uint32_t) took : UINT32_MAX,
+                          memory_order_relaxed);
+    return code;
+}
+
+int rts_host_kicked_from(const rts_channel_t *channel, uint32_t *took_ns)
+{
+    *took_ns = atomic_load_explicit(&channel->kick_ns, memory_order_relaxed);
+    return atomic_load_explicit(&channel->kick_cpu, memory_order_relaxed);
 }
 
 int rts_sq_want_room(rts_channel_t *channel, uint32_t head)

@@ -35,6 +35,28 @@ local DEAF_SECONDS = 1
 local _M = { FOREVER_MS = FOREVER_MS }
 
 
+-- Kicks a host that naps, and takes what it answers at once: on our core it runs before we go on.
+-- It need not ring meanwhile.
+local function kick_and_look(self)
+    local client = self.client
+    local channel = client.channel
+    local lib, c = channel.lib, channel.c
+    -- An exiting worker leaves its answers to the waiter, which ends with the last of them.
+    local look = not ngx_exiting() and lib.rts_cq_disarm(c) ~= 0
+    lib.rts_sq_kick(c)
+    if not look then
+        return
+    end
+    if lib.rts_cq_tail(c) ~= channel.cq_head then
+        client:drain()
+    end
+    -- Another life may have begun, with a channel of its own.
+    if lib.rts_cq_arm(channel.c, channel.cq_head) == 0 then
+        channel:ring()
+    end
+end
+
+
 -- Kicks the host once for all that was submitted in a turn of nginx's loop.
 local function kicker_main(self)
     local channel = self.client.channel
@@ -43,11 +65,17 @@ local function kicker_main(self)
     self.kicker = kicker
     while true do
         if kicker:wait(FOREVER_MS / 1000) then
+            if channel.cq_head ~= self.kick_head then
+                -- Answers were read since this was posted. Whom they are for goes first: then the
+                -- clients have something to do while the host does.
+                kicker:post(1)
+                kicker:wait(FOREVER_MS / 1000)
+            end
             self.kick_posted = false
             -- With answers to be read there is another turn at once: it kicks for both.
             self.kick_next = lib.rts_cq_tail(channel.c) ~= channel.cq_head
             if not self.kick_next then
-                lib.rts_sq_kick(channel.c)
+                kick_and_look(self)
             end
         end
     end

@@ -1,8 +1,10 @@
 /** Child processes of handlers and of Lua in one worker: each reaps its own. */
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
-import type { Answer } from "../../support/bridge.js";
+import { type Answer, statsOf } from "../../support/bridge.js";
 import { repeatUntil, until } from "../../support/deadline.js";
+import { wrk } from "../../support/clients.js";
 import { withNginx, type NginxOptions } from "../../support/nginx.js";
 import { content } from "../../support/nginx-config.js";
 import { descriptorsOf, titleOf, zombiesOf } from "../../support/proc.js";
@@ -13,6 +15,7 @@ const options: NginxOptions = {
   ts: { timeout_ms: 60_000 },
   locations: {
     "/add": content(`t.reply(ts.import("calc.ts").add(1, 2))`),
+    "/cores": content(`t.reply(ts.import("children.ts").cores())`),
     "/linger": content(`t.reply(ts.import("children.ts").linger())`),
     "/node": content(`t.reply(ts.import("children.ts").statuses(${String(COUNT)}, 20))`),
     "/node-blocked": content(`t.reply(ts.import("children.ts").whileBlocked(1300, 3))`),
@@ -64,6 +67,24 @@ describe("child processes", () => {
       } finally {
         process.kill(pid);
       }
+    }));
+
+  test("a handler and its children may run on every core of the worker's, also under load", () =>
+    withNginx(options, async (nginx) => {
+      const status = readFileSync("/proc/self/status", "utf8");
+      const all = /^Cpus_allowed_list:\s*(.*)$/m.exec(status)![1]!;
+      const load = wrk(`${nginx.url}/add`, { connections: 64, seconds: 3 });
+      // Now and then: Node must have come back to what it does in between.
+      let calls = 0;
+      await repeatUntil(load, async () => {
+        const stats = await statsOf(nginx);
+        if (stats.calls < calls + 2000) return;
+        const answer = await nginx.json<Answer<string[]>>("/cores");
+        assert.deepEqual(answer.value, [all, all], answer.err);
+        calls = stats.calls;
+      });
+      assert.ok(calls > 0, "no load");
+      assert.equal((await load).non2xx, 0);
     }));
 
   test("a handler's children report their own exit statuses and leave no zombie", () =>
