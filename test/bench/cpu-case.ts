@@ -20,26 +20,31 @@ export interface CpuRow extends WrkFigures {
   readonly target: ServedTarget;
   readonly placement: Placement;
   readonly burns: number;
+  /** The p99 as a share of nobody's in the same repeat, a few seconds apart; the median. */
+  readonly p99Ratio: number;
 }
 
-/** Calls the target's burning handler at a steady rate until it is told to stop. */
-async function burnUntil(
-  site: Site,
-  target: ServedTarget,
-  stopped: () => boolean,
-): Promise<number> {
-  let burns = 0;
+type CpuRun = WrkFigures & Pick<CpuRow, "burns">;
+
+/** What the client asks beside wrk: nobody's rows differ from the others in the burning alone. */
+function pathBeside(target: ServedTarget): string {
+  return target === "lua" ? "/lua/echo?q=beside" : `/${target}/burn?ms=${String(BURN_MS)}`;
+}
+
+/** Asks for the path at a steady rate until it is told to stop; how often it did. */
+async function askUntil(site: Site, path: string, stopped: () => boolean): Promise<number> {
+  let asked = 0;
   let next = performance.now();
   while (!stopped()) {
-    const answer = await site.get(`/${target}/burn?ms=${String(BURN_MS)}`);
+    const answer = await site.get(path);
     if (answer.status !== 200) {
-      throw new Error(`/${target}/burn answered ${String(answer.status)}: ${answer.body}`);
+      throw new Error(`${path} answered ${String(answer.status)}: ${answer.body}`);
     }
-    burns += 1;
+    asked += 1;
     next += BURN_INTERVAL_MS;
     await sleep(Math.max(next - performance.now(), 0));
   }
-  return burns;
+  return asked;
 }
 
 async function measureBeside(
@@ -47,9 +52,9 @@ async function measureBeside(
   target: ServedTarget,
   placement: Placement,
   seconds: number,
-): Promise<CpuRow> {
+): Promise<CpuRun> {
   let stopped = false;
-  const burning = target === "lua" ? Promise.resolve(0) : burnUntil(site, target, () => stopped);
+  const asking = askUntil(site, pathBeside(target), () => stopped);
   const load = runWrk({
     url: `${site.url}/lua/echo?q=hello`,
     connections: CPU_CONNECTIONS,
@@ -59,22 +64,20 @@ async function measureBeside(
   }).finally(() => {
     stopped = true;
   });
-  const [figures, burns] = await Promise.all([load, burning]);
-  return { ...figures, target, placement, burns };
+  const [figures, asked] = await Promise.all([load, asking]);
+  return { ...figures, burns: target === "lua" ? 0 : asked };
 }
 
-function medianRow(target: ServedTarget, placement: Placement, rows: readonly CpuRow[]): CpuRow {
-  const of = (pick: (row: CpuRow) => number): number => median(rows.map(pick));
+function medianRun(runs: readonly CpuRun[]): CpuRun {
+  const of = (pick: (run: CpuRun) => number): number => median(runs.map(pick));
   return {
-    target,
-    placement,
-    burns: of((row) => row.burns),
-    requests: of((row) => row.requests),
-    rps: of((row) => row.rps),
-    p50Us: of((row) => row.p50Us),
-    p99Us: of((row) => row.p99Us),
-    p999Us: of((row) => row.p999Us),
-    maxUs: of((row) => row.maxUs),
+    burns: of((run) => run.burns),
+    requests: of((run) => run.requests),
+    rps: of((run) => run.rps),
+    p50Us: of((run) => run.p50Us),
+    p99Us: of((run) => run.p99Us),
+    p999Us: of((run) => run.p999Us),
+    maxUs: of((run) => run.maxUs),
   };
 }
 
@@ -87,13 +90,19 @@ export async function measureCpu(
   seconds: number,
 ): Promise<CpuRow[]> {
   const pids = { workerPid: site.workerPid, serverPid };
-  const rows = new Map<ServedTarget, CpuRow[]>(targets.map((target) => [target, []]));
+  const runs = new Map<ServedTarget, CpuRun[]>(targets.map((target) => [target, []]));
   if (placement === "apart") place(pids, "apart");
   for (let repeat = 0; repeat < repeats; repeat += 1) {
-    for (const [target, ofTarget] of rows) {
+    for (const [target, ofTarget] of runs) {
       ofTarget.push(await measureBeside(site, target, placement, seconds));
     }
   }
   if (placement === "apart") place(pids, "free");
-  return [...rows].map(([target, ofTarget]) => medianRow(target, placement, ofTarget));
+  const none = runs.get("lua") ?? [];
+  return [...runs].map(([target, ofTarget]) => ({
+    target,
+    placement,
+    ...medianRun(ofTarget),
+    p99Ratio: median(ofTarget.map(({ p99Us }, repeat) => p99Us / (none[repeat]?.p99Us ?? NaN))),
+  }));
 }

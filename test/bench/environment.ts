@@ -30,7 +30,7 @@ export function bridgeIsBuilt(): boolean {
 
 export function describeEnvironment(): [name: string, value: string][] {
   return [
-    ["cores", `${String(allowedCpus().length)} × ${cpus()[0]?.model.trim() ?? "unknown"}`],
+    ["cores", `${String(allowedCpus.length)} × ${cpus()[0]?.model.trim() ?? "unknown"}`],
     ["memory", `${(totalmem() / 2 ** 30).toFixed(1)} GiB`],
     ["kernel", `${type()} ${release()}`],
     ["nginx", ask("nginx", ["-v"], /nginx\/(\S+)/)],

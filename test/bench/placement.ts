@@ -1,5 +1,6 @@
 // Which CPUs the measured threads may run on. By default the kernel decides (`free`).
-// `apart`: wrk and nginx's own thread share the first CPU, everything else keeps to the others.
+// `apart`: wrk and nginx's own thread share the first CPU, everything else keeps to the others, the
+// benchmark's own process with it.
 // Then what is left is what one thread makes another one wait for, and not how the kernel shares out
 // two cores among three busy threads.
 import { execFileSync } from "node:child_process";
@@ -12,8 +13,7 @@ interface Processes {
   readonly serverPid: number;
 }
 
-/** The CPUs that this process may use: `0-3,8` gives 0, 1, 2, 3, 8. */
-export function allowedCpus(): number[] {
+function readAllowedCpus(): number[] {
   const status = readFileSync("/proc/self/status", "utf8");
   const list = /^Cpus_allowed_list:\s+(\S+)$/m.exec(status)?.[1] ?? "0";
   return list.split(",").flatMap((range) => {
@@ -22,13 +22,16 @@ export function allowedCpus(): number[] {
   });
 }
 
+/** The CPUs that the benchmark was given: `0-3,8` gives 0, 1, 2, 3, 8. Read once: `place` moves this process, too. */
+export const allowedCpus: readonly number[] = readAllowedCpus();
+
 export function canPlaceApart(): boolean {
-  return allowedCpus().length > 1;
+  return allowedCpus.length > 1;
 }
 
 /** The command to put before wrk's. */
 export function placeWrk(placement: Placement): string[] {
-  return placement === "free" ? [] : ["taskset", "-c", String(allowedCpus()[0])];
+  return placement === "free" ? [] : ["taskset", "-c", String(allowedCpus[0])];
 }
 
 function setCpus(tid: number, cpus: readonly number[]): void {
@@ -41,10 +44,9 @@ function threadsOf(pid: number): number[] {
 
 /** Moves the threads that exist now; those that they start later inherit their place. */
 export function place({ workerPid, serverPid }: Processes, placement: Placement): void {
-  const all = allowedCpus();
-  const first = placement === "free" ? all : all.slice(0, 1);
-  const others = placement === "free" ? all : all.slice(1);
-  for (const tid of [...threadsOf(workerPid), ...threadsOf(serverPid)]) {
+  const first = placement === "free" ? allowedCpus : allowedCpus.slice(0, 1);
+  const others = placement === "free" ? allowedCpus : allowedCpus.slice(1);
+  for (const tid of [workerPid, serverPid, process.pid].flatMap(threadsOf)) {
     setCpus(tid, tid === workerPid ? first : others);
   }
 }
