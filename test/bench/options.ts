@@ -12,8 +12,8 @@ export const USAGE = `usage: npm run bench -- [options]
                           processes; lua is always measured)
   --connections LIST      default 1,16,64
   --pipeline N            requests that a connection sends at once (default 1): makes wrk cheaper
-  --repeats N             runs of each kind, interleaved; medians are reported (default 5, quick 3)
-  --seconds N             length of a run, fractions allowed (default 3, quick: what fits)
+  --repeats N             runs of each kind, interleaved; medians are reported (default 15, quick 3)
+  --seconds N             length of a run, fractions allowed (default 1, quick: what fits)
   --strace                count the worker's syscalls a request instead (needs root)
   --probe                 only print what this machine has
   --help`;
@@ -108,7 +108,7 @@ export function parseOptions(argv: readonly string[]): Options {
     targets: targetsOf(values.targets, values.quick),
     connections: values.connections.split(",").map((text) => positiveInteger("connections", text)),
     pipeline: positiveInteger("pipeline", values.pipeline),
-    repeats: positiveInteger("repeats", values.repeats ?? (values.quick ? "3" : "5")),
+    repeats: positiveInteger("repeats", values.repeats ?? (values.quick ? "3" : "15")),
     seconds: values.seconds === undefined ? undefined : positive("seconds", values.seconds),
   };
 }

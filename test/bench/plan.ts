@@ -28,7 +28,7 @@ export function connectionsOf(name: LoadCase, { quick, connections }: Options): 
 
 export function planOf(options: Options): Plan {
   if (!options.quick) {
-    const seconds = options.seconds ?? 3;
+    const seconds = options.seconds ?? 1;
     return { warmUpSeconds: 1, loadSeconds: seconds, cpuSeconds: Math.max(seconds, 3) };
   }
   const cases = loadCasesOf(options);
