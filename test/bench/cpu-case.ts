@@ -7,7 +7,7 @@ import type { ServedTarget } from "./cases.ts";
 import type { Subjects } from "./load.ts";
 import type { Site } from "./nginx.ts";
 import { place, type Placement, placeWrk } from "./placement.ts";
-import { median } from "./support.ts";
+import { medianQuotient, mediansOf } from "./support.ts";
 import { runWrk, type WrkFigures } from "./wrk.ts";
 
 export const BURN_MS = 50;
@@ -68,19 +68,6 @@ async function measureBeside(
   return { ...figures, burns: target === "lua" ? 0 : asked };
 }
 
-function medianRun(runs: readonly CpuRun[]): CpuRun {
-  const of = (pick: (run: CpuRun) => number): number => median(runs.map(pick));
-  return {
-    burns: of((run) => run.burns),
-    requests: of((run) => run.requests),
-    rps: of((run) => run.rps),
-    p50Us: of((run) => run.p50Us),
-    p99Us: of((run) => run.p99Us),
-    p999Us: of((run) => run.p999Us),
-    maxUs: of((run) => run.maxUs),
-  };
-}
-
 /** Interleaved like the load cases: nobody, ts, njs, proxy, nobody, ts, … */
 export async function measureCpu(
   { site, serverPid }: Pick<Subjects, "site" | "serverPid">,
@@ -98,11 +85,14 @@ export async function measureCpu(
     }
   }
   if (placement === "apart") place(pids, "free");
-  const none = runs.get("lua") ?? [];
+  const none = (runs.get("lua") ?? []).map((run) => run.p99Us);
   return [...runs].map(([target, ofTarget]) => ({
     target,
     placement,
-    ...medianRun(ofTarget),
-    p99Ratio: median(ofTarget.map(({ p99Us }, repeat) => p99Us / (none[repeat]?.p99Us ?? NaN))),
+    ...mediansOf(ofTarget),
+    p99Ratio: medianQuotient(
+      ofTarget.map((run) => run.p99Us),
+      none,
+    ),
   }));
 }

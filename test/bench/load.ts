@@ -15,7 +15,7 @@ import type { Site } from "./nginx.ts";
 import type { Options } from "./options.ts";
 import { place, type Placement, placeWrk } from "./placement.ts";
 import { connectionsOf, loadCasesOf, type Plan } from "./plan.ts";
-import { median } from "./support.ts";
+import { median, medianQuotient, mediansOf } from "./support.ts";
 import { runWrk } from "./wrk.ts";
 
 /** One run of wrk, or the medians of several. CPU is for each request, in microseconds. */
@@ -106,21 +106,6 @@ async function measure(
   };
 }
 
-function medianRun(runs: readonly Run[]): Run {
-  const of = (pick: (run: Run) => number): number => median(runs.map(pick));
-  return {
-    rps: of((run) => run.rps),
-    p50Us: of((run) => run.p50Us),
-    p99Us: of((run) => run.p99Us),
-    p999Us: of((run) => run.p999Us),
-    workerCpuUs: of((run) => run.workerCpuUs),
-    nodeCpuUs: of((run) => run.nodeCpuUs),
-    othersCpuUs: of((run) => run.othersCpuUs),
-    workerRssMib: of((run) => run.workerRssMib),
-    serverRssMib: of((run) => run.serverRssMib),
-  };
-}
-
 function spreadOf(runs: readonly Run[]): number {
   const all = runs.map((run) => run.rps);
   return (Math.max(...all) - Math.min(...all)) / median(all);
@@ -153,17 +138,19 @@ async function measureGroup(
     const site = siteOf(subjects, group.name, target);
     crossings.set(target, await crossingsOf(site, group));
   }
-  const lua = runs.get("lua") ?? [];
+  const lua = (runs.get("lua") ?? []).map((run) => run.rps);
   return [...runs].map(([target, ofTarget]) => {
-    const run = medianRun(ofTarget);
+    const run = mediansOf(ofTarget);
     return {
       case: group.name,
       target,
       connections: group.connections,
       placement: group.placement,
       ...run,
-      // Within a repeat: virtual machines change their speed by a fifth within minutes.
-      ratioToLua: median(ofTarget.map(({ rps }, repeat) => rps / (lua[repeat]?.rps ?? NaN))),
+      ratioToLua: medianQuotient(
+        ofTarget.map(({ rps }) => rps),
+        lua,
+      ),
       spread: spreadOf(ofTarget),
       crossings: crossings.get(target) ?? 0,
     };

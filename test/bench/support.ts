@@ -32,3 +32,15 @@ export function median(values: readonly number[]): number {
   const lower = sorted[Math.ceil(middle) - 1] ?? NaN;
   return (upper + lower) / 2;
 }
+
+/** Of runs that have nothing but figures: the median of each figure. There is one run at least. */
+export function mediansOf<T extends Readonly<Record<keyof T, number>>>(runs: readonly T[]): T {
+  const names = Object.keys(runs[0] ?? {}) as (keyof T)[];
+  const of = (name: keyof T): number => median(runs.map((run) => run[name]));
+  return Object.fromEntries(names.map((name) => [name, of(name)])) as T;
+}
+
+/** Of the quotients within a repeat, a few seconds apart: virtual machines change their speed. */
+export function medianQuotient(values: readonly number[], bases: readonly number[]): number {
+  return median(values.map((value, repeat) => value / (bases[repeat] ?? NaN)));
+}
