@@ -173,7 +173,7 @@ export class Fields implements HeaderFields {
   #mayChange(name: string): string {
     if (typeof this.changed === "string") throw new TypeError(this.changed);
     const lower = checkFieldName(name);
-    checkFieldChange(lower);
+    checkFieldChange(lower, this.side);
     return lower;
   }
 

@@ -20,6 +20,8 @@ const HOP_BY_HOP = new Set([
   "transfer-encoding",
   "upgrade",
 ]);
+/** Whether and how a request's body comes: what else says so lets a part of it be the next request. */
+const REQUEST_FRAMING = new Set(["content-length", "expect"]);
 const NO_BODY = new Set([204, 304]);
 
 function refuse(text: string): never {
@@ -54,9 +56,12 @@ export function isHopByHop(lower: string): boolean {
 }
 
 /** @param lower the name as checkFieldName gave it. */
-export function checkFieldChange(lower: string): void {
+export function checkFieldChange(lower: string, side: "request" | "response" = "response"): void {
   if (isHopByHop(lower)) {
     refuse(`${lower} is a hop-by-hop field: it belongs to nginx, which sets it as it needs`);
+  }
+  if (side === "request" && REQUEST_FRAMING.has(lower)) {
+    refuse(`${lower} of a request is set by nginx, as the body is (setBody replaces the body)`);
   }
 }
 

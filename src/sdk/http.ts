@@ -22,7 +22,7 @@ export type Carried =
  *
  * @throws {RestyTsError} "bad_response" from everything that changes fields: a name that is no token
  * (RFC 9110, 5.1), a value with CR, LF, NUL or a character above U+00FF, or a hop-by-hop field
- * (RFC 9110, 7.6.1), which belongs to nginx.
+ * (RFC 9110, 7.6.1), which belongs to nginx, as do Content-Length and Expect of a request.
  */
 export interface HeaderFields extends Iterable<[name: string, value: string]> {
   /** All values of the name joined by ", ", as Fetch does it; null when there is none. */
@@ -179,7 +179,7 @@ export interface SubrequestOptions {
   method?: string;
   /** The query, without "?". */
   args?: string;
-  /** Text goes as UTF-8. Without one the location sees no body. */
+  /** Text goes as UTF-8. Without one the location sees no body: the client's is not sent. */
   body?: string | Uint8Array;
 }
 

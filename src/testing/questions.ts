@@ -91,14 +91,12 @@ async function subrequest(
   const location = locationOf(answerer, path);
   const given = options.args === undefined ? undefined : fromWire(options.args);
   const args = [own, given].filter((text) => text !== undefined && text !== "").join("&");
-  // The request's own body goes along with these two alone.
-  const forwarded = method === "POST" || method === "PUT" ? state.body : new Uint8Array(0);
-  const body = options.body === undefined ? forwarded : Buffer.from(options.body);
+  const body = Buffer.from(options.body ?? "");
   const fields = filterFields(
     state.proxied().fields,
     (lower) => lower !== "content-length" && lower !== "transfer-encoding",
   );
-  if (body.length > 0) setField(fields, "Content-Length", [String(body.length)]);
+  setField(fields, "Content-Length", [String(body.length)]);
   const request = makeUpstreamRequest(
     method,
     args === "" ? path : `${path}?${args}`,

@@ -247,9 +247,23 @@ export const chainCases: readonly Case[] = [
   ask("together", [1, 2, "/", "the body"], { request: { method: "POST", body: "the body" } }),
   ask("subrequest", [201, "yes", "1, 2", "GET /inner?a=1&b=2 "], { locations: inner }),
   ask("subrequest-post", [201, "POST /inner sent"], { locations: inner }),
-  ask("subrequest-forwards", ["PUT /inner body", "GET /inner "], {
-    locations: inner,
-    request: { method: "POST", body: "body" },
+  ...["/", "/?read"].map((url) =>
+    ask(
+      "subrequest-bare",
+      ["GET", "POST", "PUT", "PATCH", "DELETE"].map((method) => `${method} 0 `),
+      {
+        title: `a subrequest without a body does not send the client's: ${url}`,
+        locations: {
+          "/inner": ({ method, headers, body }) => ({
+            body: `${method} ${headers.get("content-length")!} ${Buffer.from(body).toString()}`,
+          }),
+        },
+        request: { method: "POST", url, body: "body" },
+      },
+    ),
+  ),
+  ask("subrequest-head", [200, "5", 0], {
+    locations: { "/inner": () => ({ headers: { "Content-Length": "5" } }) },
   }),
   ask("subrequest-method", "nginx does not know the method PURGE", { locations: inner }),
   ask("subrequest", [404, null, null, "GET /inner?a=1&b=2"], {

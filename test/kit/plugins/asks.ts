@@ -100,11 +100,18 @@ const actions: Record<string, (ctx: RequestContext) => Promise<unknown>> = {
     const { status, body } = await ctx.subrequest("/inner", { method: "POST", body: "sent" });
     return [status, Buffer.from(body).toString()];
   },
-  async "subrequest-forwards"(ctx) {
-    await ctx.request.bytes();
-    const { body } = await ctx.subrequest("/inner", { method: "PUT" });
-    const get = await ctx.subrequest("/inner");
-    return [Buffer.from(body).toString(), Buffer.from(get.body).toString()];
+  async "subrequest-bare"(ctx) {
+    if (ctx.request.query.has("read")) await ctx.request.bytes();
+    const seen: string[] = [];
+    for (const method of ["GET", "POST", "PUT", "PATCH", "DELETE"]) {
+      const { body } = await ctx.subrequest("/inner", { method });
+      seen.push(Buffer.from(body).toString());
+    }
+    return seen;
+  },
+  async "subrequest-head"(ctx) {
+    const { status, headers, body } = await ctx.subrequest("/inner", { method: "HEAD" });
+    return [status, headers["content-length"], body.length];
   },
   "subrequest-method": (ctx) => outcome(ctx.subrequest("/inner", { method: "PURGE" })),
   async "set-unknown"(ctx) {

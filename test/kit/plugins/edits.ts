@@ -45,6 +45,15 @@ const actions: Record<string, (ctx: RequestContext) => unknown> = {
   "bad-name": ({ request }) => request.headers.set("bad name", "x"),
   "bad-value": ({ request }) => request.headers.set("x-a", "a\r\nb: c"),
   "hop-by-hop": ({ request }) => request.headers.set("Transfer-Encoding", "chunked"),
+  "length-set": ({ request }) => request.headers.set("Content-Length", "1"),
+  "length-append": ({ request }) => request.headers.append("content-length", "1"),
+  "length-delete": ({ request }) => request.headers.delete("content-length"),
+  "length-and-body": ({ request }) => {
+    request.setBody("caf\u00e9");
+    request.headers.set("content-length", "4");
+  },
+  expect: ({ request }) => request.headers.set("Expect", "100-continue"),
+  "expect-delete": ({ request }) => request.headers.delete("expect"),
   upstream: (ctx) => ctx.setUpstream("127.0.0.1", 70_000),
   "response-early": ({ response }) => {
     response.headers.set("X-Early", "1");
