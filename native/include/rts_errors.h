@@ -72,6 +72,12 @@
     X(OUT_OF_MEMORY, 29, "out_of_memory", "out of memory",                                        \
       "the environment reached max_heap_mb and was ended: raise it, or find the leak")            \
     X(NO_NODE, 30, "no_node", "no usable node",                                                   \
-      "install Node 18 or later, or name the program with ts.start{ node = ... }")
+      "install Node 18 or later, or name the program with ts.start{ node = ... }")                \
+    X(BAD_REQUEST, 31, "bad_request", "bad request",                                              \
+      "the client sent what cannot be read, malformed JSON say: it is answered 400, unless the "  \
+      "plugin catches the error")                                                                 \
+    X(UNSUPPORTED_MEDIA_TYPE, 32, "unsupported_media_type", "unsupported media type",             \
+      "the client sent a body of a type or encoding that the plugin cannot read: it is answered " \
+      "415, unless the plugin catches the error")
 
 #endif

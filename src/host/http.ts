@@ -5,6 +5,7 @@
  * Thread: the environment's own.
  */
 import { checkCarried } from "../http/carried.js";
+import { clientStatus } from "../http/client-error.js";
 import { Engine, type LogEntry, type Member } from "../http/engine.js";
 import type { Changes } from "../http/changes.js";
 import type { PhaseDescription } from "../http/chain.js";
@@ -12,7 +13,7 @@ import type { Call } from "./call.js";
 import { decodeArguments } from "./codec.js";
 import { CODEC } from "./dispatcher.js";
 import { decodeRun, encodeChanges } from "./http-codec.js";
-import { stackOf } from "./describe.js";
+import { messageOf, stackOf } from "./describe.js";
 import type { Logger } from "./log.js";
 import type { Namespace } from "./modules.js";
 import type { PluginLoader } from "./plugins.js";
@@ -33,7 +34,9 @@ export function newEngine(
     loadPlugin: (name) => plugins.load(name),
     logFor: (plugin) => logger.child(`[${plugin}] `),
     report(title, error) {
-      logger.write("error", `${title} failed: ${stackOf(error)}`);
+      if (clientStatus(error) === undefined) {
+        logger.write("error", `${title} failed: ${stackOf(error)}`);
+      } else logger.write("info", `${title}: ${messageOf(error)}`);
     },
     ask: (words) => questions.ask(words),
     checkCarried,

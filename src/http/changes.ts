@@ -18,6 +18,7 @@ export const Change = {
   keep: 15,
   appendField: 16,
   attachConsumer: 17,
+  refused: 18,
 } as const;
 
 /** code, arguments, code, arguments, …; null: none. */

@@ -10,6 +10,7 @@ import { parse as parseCookies } from "cookie";
 import { RestyTsError } from "../sdk/errors.js";
 import type { HttpRequestWithBody } from "../sdk/http.js";
 import { Change, wireBytes } from "./changes.js";
+import { malformed } from "./client-error.js";
 import { Fields } from "./fields.js";
 import { type Head, HeadFlag, HeadText } from "./head.js";
 import { bytesOf } from "./text.js";
@@ -17,6 +18,8 @@ import { checkMethod, checkUri, decodePath } from "./validate.js";
 
 const DEFAULT_MAX_BYTES = 1_048_576;
 const EMPTY = new Uint8Array(0);
+const FORM_TYPE = /^\s*(multipart\/form-data|application\/x-www-form-urlencoded)\s*(;|$)/i;
+const strictUtf8 = new TextDecoder("utf-8", { fatal: true });
 
 /** What a request needs of the run that it is part of. */
 export interface RequestOwner {
@@ -180,16 +183,38 @@ export class RequestImpl implements HttpRequestWithBody {
   }
 
   async text(maxBytes?: number): Promise<string> {
-    return new TextDecoder().decode(await this.bytes(maxBytes));
+    const bytes = await this.#readable(maxBytes);
+    try {
+      return strictUtf8.decode(bytes);
+    } catch (error) {
+      throw malformed("the request's body, as UTF-8 text,", error);
+    }
   }
 
   async json<T = unknown>(maxBytes?: number): Promise<T> {
-    return JSON.parse(await this.text(maxBytes)) as T;
+    const text = await this.text(maxBytes);
+    try {
+      return JSON.parse(text) as T;
+    } catch (error) {
+      throw malformed("the request's JSON", error);
+    }
   }
 
   async formData(maxBytes?: number): Promise<FormData> {
-    const headers = { "content-type": this.headers.get("content-type") ?? "" };
-    return new Response(await this.bytes(maxBytes), { headers }).formData();
+    const type = this.headers.get("content-type") ?? "";
+    if (!FORM_TYPE.test(type)) {
+      throw new RestyTsError(
+        "unsupported_media_type",
+        `the request's content-type is ${JSON.stringify(type)}: ` +
+          "a form is multipart/form-data or application/x-www-form-urlencoded",
+      );
+    }
+    const bytes = await this.#readable(maxBytes);
+    try {
+      return await new Response(bytes, { headers: { "content-type": type } }).formData();
+    } catch (error) {
+      throw malformed("the request's form", error);
+    }
   }
 
   setBody(body: string | Uint8Array): void {
@@ -244,6 +269,14 @@ export class RequestImpl implements HttpRequestWithBody {
     if (unchanged && args === "" && target === `${raw}?`) return target;
     const path = unchanged ? raw : escapePath(uri);
     return args === "" ? path : `${path}?${args}`;
+  }
+
+  /** The body's bytes, unless they are compressed. */
+  #readable(maxBytes: number | undefined): Promise<Uint8Array> {
+    const coding = this.headers.get("content-encoding") ?? "";
+    if (/^(identity)?$/i.test(coding)) return this.bytes(maxBytes);
+    const text = `the request's content-encoding is ${JSON.stringify(coding)}: read bytes() or body, and decode it`;
+    return Promise.reject(new RestyTsError("unsupported_media_type", text));
   }
 
   #receive(): Promise<ReceivedBody> {

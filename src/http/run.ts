@@ -8,6 +8,7 @@
 import { RestyTsError } from "../sdk/errors.js";
 import { type Chain, type Handler } from "./chain.js";
 import { Change, type Changes } from "./changes.js";
+import { clientStatus } from "./client-error.js";
 import { PhaseContext } from "./context.js";
 import { type Head, HeadFlag } from "./head.js";
 import { FIXED_REQUEST, FIXED_RESPONSE, isBeforeAnswer, isBodyPhase } from "./phases.js";
@@ -382,6 +383,12 @@ export class Run {
       return;
     }
     this.exitOps = undefined;
+    const refusal = isBeforeAnswer(this.head.phase) ? clientStatus(error) : undefined;
+    if (refusal !== undefined) {
+      this.over = true;
+      this.ops.push(Change.refused, handler.instance.name, refusal, (error as Error).message);
+      return;
+    }
     // The rest as it came would make a body of it that nobody has meant.
     const answer = status === 0 && this.changers?.has(handler) ? HALF_CHANGED : status;
     this.over = answer !== 0;

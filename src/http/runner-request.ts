@@ -272,9 +272,9 @@ export class RunnerRequest {
     this.#ctx.request.method = method;
   }
 
-  /** The body as UTF-8 text. */
-  body(): Promise<string> {
-    return this.#ctx.request.text(MAX_BODY_BYTES);
+  /** The body as text; bytes that are not UTF-8 are U+FFFD, as in the runner. */
+  async body(): Promise<string> {
+    return new TextDecoder().decode(await this.bodyBytes());
   }
 
   /** The body as it is. */

@@ -31,7 +31,9 @@ export type ErrorCode =
   | "bad_response"
   | "stalled"
   | "out_of_memory"
-  | "no_node";
+  | "no_node"
+  | "bad_request"
+  | "unsupported_media_type";
 
 /** The number of each code, which travels in ERROR records. */
 export const errorCodes: Readonly<Record<ErrorCode, number>> = {
@@ -65,6 +67,8 @@ export const errorCodes: Readonly<Record<ErrorCode, number>> = {
   stalled: 28,
   out_of_memory: 29,
   no_node: 30,
+  bad_request: 31,
+  unsupported_media_type: 32,
 };
 
 /** What Lua's error string begins with. */
@@ -99,4 +103,6 @@ export const errorTexts: Readonly<Record<ErrorCode, string>> = {
   stalled: "runtime stalled",
   out_of_memory: "out of memory",
   no_node: "no usable node",
+  bad_request: "bad request",
+  unsupported_media_type: "unsupported media type",
 };

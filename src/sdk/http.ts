@@ -86,6 +86,10 @@ export interface HttpRequest {
 /**
  * The request where its body can be read (rewrite, access, beforeProxy, content). nginx receives the whole body
  * first: in memory up to client_body_buffer_size, else into a file. The upstream still gets it.
+ *
+ * What is wrong with the body is the client's mistake: an error "too_large", "bad_request" or
+ * "unsupported_media_type" that no handler catches is answered 413, 400 or 415, whatever the policies,
+ * and is in the log at level info.
  */
 export interface HttpRequestWithBody extends HttpRequest {
   /**
@@ -95,11 +99,21 @@ export interface HttpRequestWithBody extends HttpRequest {
    * @throws {RestyTsError} "too_large" above that: read `body` instead.
    */
   bytes(maxBytes?: number): Promise<Uint8Array>;
-  /** The body as UTF-8 text. @throws {RestyTsError} as bytes() does. */
+  /**
+   * The body as UTF-8 text.
+   *
+   * @throws {RestyTsError} as bytes() does; "bad_request" when it is not UTF-8, "unsupported_media_type"
+   * when it has a Content-Encoding.
+   */
   text(maxBytes?: number): Promise<string>;
-  /** The body as JSON. @throws {SyntaxError} when it is none, {RestyTsError} as bytes() does. */
+  /** The body as JSON. @throws {RestyTsError} as text() does; "bad_request" when it is malformed. */
   json<T = unknown>(maxBytes?: number): Promise<T>;
-  /** multipart/form-data or application/x-www-form-urlencoded. @throws as bytes() and Fetch do. */
+  /**
+   * The body as a form: multipart/form-data or application/x-www-form-urlencoded.
+   *
+   * @throws {RestyTsError} as text() does; "bad_request" when it is malformed, "unsupported_media_type"
+   * when the Content-Type is another.
+   */
   formData(maxBytes?: number): Promise<FormData>;
   /**
    * The body as a stream of any size, which is never in memory as a whole. To be read before the

@@ -21,7 +21,8 @@ export type Ending =
       readonly status: number;
       readonly chunk: Uint8Array;
     }
-  | { readonly kind: "failed"; readonly plugin: string; status: number; readonly text: string };
+  | { readonly kind: "failed"; readonly plugin: string; status: number; readonly text: string }
+  | { readonly kind: "refused"; readonly plugin: string; status: number; readonly text: string };
 
 type Wire = string | Uint8Array;
 
@@ -140,6 +141,8 @@ export function apply(
         effects.passed(plugin, why);
         break;
       }
+      case Change.refused:
+        return { kind: "refused", plugin: text(), status: next() as number, text: String(next()) };
       case Change.keep:
         effects.keep();
         break;

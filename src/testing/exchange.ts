@@ -74,6 +74,7 @@ export interface Setting {
   readonly log: LogLine[];
   readonly errors: Failure[];
   readonly fail: (failure: Failure) => void;
+  readonly info: (plugin: string, text: string) => void;
 }
 
 const BODY_PHASES = ["bodyFilter", "delayedBodyFilter"] as const;
@@ -259,6 +260,10 @@ export class Exchange {
       const { plugin, status, text } = ending;
       this.#setting.fail({ plugin, phase, status, text });
       return this.#refuse(phase, status);
+    }
+    if (ending.kind === "refused") {
+      this.#setting.info(ending.plugin, ending.text);
+      return this.#refuse(phase, ending.status);
     }
     if (ending.kind === "exit") await this.#answer(ending.status, ending.body ?? EMPTY);
     else await this.#stream(phase, ending);

@@ -8,6 +8,7 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import { format, inspect } from "node:util";
 import { checkCarried } from "../http/carried.js";
 import type { PhaseDescription } from "../http/chain.js";
+import { clientStatus } from "../http/client-error.js";
 import { checkDefinition } from "../http/definition.js";
 import { Engine, type Member as EngineMember } from "../http/engine.js";
 import type { Log } from "../sdk/context.js";
@@ -79,7 +80,10 @@ class Kit implements TestKit {
       logFor: (plugin) => this.#logFor(plugin),
       report: (title, error) => {
         const [plugin = title, ...rest] = title.split(" ");
-        this.#fail({ plugin, phase: rest.join(" "), status: 0, text: stackOf(error) });
+        const phase = rest.join(" ");
+        if (clientStatus(error) === undefined) {
+          this.#fail({ plugin, phase, status: 0, text: stackOf(error) });
+        } else this.#logFor(plugin).info(`${phase}: ${messageOf(error)}`);
       },
       ask: ([, ...words]) => this.#ask(words),
       checkCarried,
@@ -175,6 +179,9 @@ class Kit implements TestKit {
         errors: notes.errors,
         fail: (failure) => {
           this.#fail(failure);
+        },
+        info: (plugin, text) => {
+          this.#logFor(plugin).info(text);
         },
       },
       vars,

@@ -53,7 +53,7 @@ export interface Outcome {
     | undefined;
   /** "plugin, phase" of what is in the error log. */
   readonly failures: readonly string[];
-  /** Lines of ctx.log. */
+  /** Lines of ctx.log, and about the clients' mistakes. */
   readonly lines: readonly string[];
 }
 
@@ -143,6 +143,11 @@ export function once(failures: readonly string[]): string[] {
   return [...new Set(failures)];
 }
 
+/** The line about a client's mistake, without what a Node's own parser says of it. */
+export function refusalLine(plugin: string, text: string): string {
+  return `[${plugin}] ${text.replace(/( malformed): .*/s, "$1")}`;
+}
+
 /** @param host the name by which nginx finds the case. */
 export async function runInKit(one: Case, host: string): Promise<Outcome> {
   const { request = {}, upstream, locations, vars, fromLua } = one;
@@ -169,7 +174,7 @@ export async function runInKit(one: Case, host: string): Promise<Outcome> {
       cut: response.cut,
       upstream: sent && upstreamOutcome(sent.method, sent.uri, [...sent.headers], sent.body),
       failures: once(result.errors.map(({ plugin, phase }) => `${plugin}, ${phase}`)),
-      lines: result.log.map(({ plugin, text }) => `[${plugin}] ${text}`),
+      lines: result.log.map(({ plugin, text }) => refusalLine(plugin, text)),
     };
   } finally {
     await kit.close();

@@ -5,11 +5,13 @@
 import type { Case } from "./case.ts";
 import { chainCases } from "./cases-chain.ts";
 import { lastCases } from "./cases-last.ts";
+import { mistakeCases } from "./cases-mistakes.ts";
 import { requestCases } from "./cases-request.ts";
 import { responseCases } from "./cases-response.ts";
 
 export const cases: readonly Case[] = [
   ...requestCases,
+  ...mistakeCases,
   ...responseCases,
   ...chainCases,
   ...lastCases,

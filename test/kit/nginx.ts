@@ -19,6 +19,7 @@ import {
   latin1,
   once,
   type Outcome,
+  refusalLine,
   requestFields,
   SHARED,
   TIMEOUT_MS,
@@ -101,6 +102,7 @@ export function optionsFor(cases: readonly Case[], places: Places): NginxOptions
       server_names_hash_max_size 4096;
       upstream kit_upstream { server unix:${places.back}; }
       ${cases.map((one, i) => serverOf(one, i, places)).join("\n")}`,
+    logLevel: "info",
     allowLog: [/resty\.ts/],
   };
 }
@@ -234,7 +236,7 @@ async function send(front: string, one: Case, host: string): Promise<RawReply> {
 // What came of it -------------------------------------------------------------------------------
 
 const FAILURE =
-  /resty\.ts: ([a-z][a-z0-9_-]*(?:, [a-z][a-z0-9_-]*)*), (rewrite|access|before_proxy|content|header_filter|body_filter|delayed_body_filter|log), request /;
+  /resty\.ts: ([a-z][a-z0-9_-]*(?:, [a-z][a-z0-9_-]*)*), (rewrite|access|before_proxy|content|header_filter|body_filter|delayed_body_filter|log), request [0-9a-f]+: (.*?)(?:, context: |, client: |$)/;
 const LINE = /resty\.ts: (\[[a-z][a-z0-9_-]*\] .*?)(?:, context: |, client: |$)/;
 const CAMEL: Readonly<Record<string, string>> = {
   before_proxy: "beforeProxy",
@@ -249,7 +251,8 @@ function told(log: string): { failures: string[]; lines: string[] } {
   for (const line of log.split("\n")) {
     const failure = FAILURE.exec(line);
     const phase = failure?.[2] ?? "";
-    if (failure) failures.push(`${failure[1]!}, ${CAMEL[phase] ?? phase}`);
+    if (failure && line.includes(" [info] ")) lines.push(refusalLine(failure[1]!, failure[3]!));
+    else if (failure) failures.push(`${failure[1]!}, ${CAMEL[phase] ?? phase}`);
     const own = LINE.exec(line);
     if (own) lines.push(own[1]!);
   }

@@ -33,6 +33,8 @@ return {
         STALLED = "stalled",
         OUT_OF_MEMORY = "out_of_memory",
         NO_NODE = "no_node",
+        BAD_REQUEST = "bad_request",
+        UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type",
     },
     -- number (as in ERROR records and, negated, from C) -> code
     by_number = {
@@ -66,6 +68,8 @@ return {
         [28] = "stalled",
         [29] = "out_of_memory",
         [30] = "no_node",
+        [31] = "bad_request",
+        [32] = "unsupported_media_type",
     },
     -- code -> number
     numbers = {
@@ -99,6 +103,8 @@ return {
         stalled = 28,
         out_of_memory = 29,
         no_node = 30,
+        bad_request = 31,
+        unsupported_media_type = 32,
     },
     -- code -> what the error string begins with
     texts = {
@@ -132,5 +138,7 @@ return {
         stalled = "runtime stalled",
         out_of_memory = "out of memory",
         no_node = "no usable node",
+        bad_request = "bad request",
+        unsupported_media_type = "unsupported media type",
     },
 }

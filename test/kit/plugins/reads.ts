@@ -29,6 +29,8 @@ const actions: Record<string, (ctx: RequestContext) => Promise<unknown>> = {
     return fields;
   },
   "too-large": ({ request }) => request.bytes(10),
+  caught: ({ request }) =>
+    request.json().catch((error: unknown) => (error as { code: string }).code),
   fetch: async ({ request }) => {
     const made = request.toRequest();
     return [made.method, new URL(made.url).pathname, await made.text()];

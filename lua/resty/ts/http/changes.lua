@@ -21,6 +21,7 @@ local _M = {
     ASK = 11,
     STREAM = 12,
     FAILED = 14,
+    REFUSED = 18,
     -- Host and Lua do not understand each other.
     UNKNOWN = -1,
 }
@@ -127,6 +128,8 @@ local function apply_one(state, changes, i, on_failure)
     elseif code == 17 then
         gateway.attach_consumer(state, plain(a))
         return i + 2
+    elseif code == 18 then
+        return nil, 18, a, b, changes[i + 3]
     else
         return nil, -1, code
     end

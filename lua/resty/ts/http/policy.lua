@@ -33,11 +33,11 @@ local function quoted(text)
 end
 
 
--- Writes the reason to the error log. Returns the text.
-function _M.log(phase, plugins, text)
+-- Writes the reason to the error log, at the level ERR unless told. Returns the text.
+function _M.log(phase, plugins, text, level)
     text = "resty.ts: " .. plugins .. ", " .. phase.name .. ", request "
            .. request.text(request.get()) .. ": " .. text
-    ngx.log(ngx.ERR, text)
+    ngx.log(level or ngx.ERR, text)
     return text
 end
 

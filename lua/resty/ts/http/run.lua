@@ -119,6 +119,9 @@ local function finish(client, phase, p, state, what, a, b, c)
     elseif what == FAILED then
         policy.log(phase, asks.plain(a), asks.plain(c))
         return policy.refuse(phase, b)
+    elseif what == changes.REFUSED then
+        policy.log(phase, asks.plain(a), asks.plain(c), ngx.INFO)
+        return policy.refuse(phase, b)
     end
     policy.log(phase, p.plugins, "protocol error: the change " .. (a or what))
     return policy.refuse(phase, 500)
