@@ -46,6 +46,9 @@ interface Notes {
   readonly errors: Failure[];
 }
 
+/** One for all kits: what each has costs every promise of the process, also after the kit's end. */
+const requestNotes = new AsyncLocalStorage<Notes>();
+
 interface Begun {
   readonly exchange: Exchange;
   readonly result: Promise<TestResult>;
@@ -62,7 +65,6 @@ class Kit implements TestKit {
   readonly errors: Failure[] = [];
   readonly #options: KitOptions;
   readonly #engine: Engine;
-  readonly #notes = new AsyncLocalStorage<Notes>();
   readonly #clock: Clock = { nowMs: 0 };
   readonly #dicts: ReadonlyMap<string, Dict>;
   readonly #plugins: ReadonlyMap<string, Plugin>;
@@ -192,7 +194,7 @@ class Kit implements TestKit {
     pipe.onLeave = leave;
     if (signal?.aborted === true) leave();
     signal?.addEventListener("abort", leave, { once: true });
-    const result = this.#notes
+    const result = requestNotes
       .run(notes, () => exchange.play())
       .finally(() => signal?.removeEventListener("abort", leave));
     return { exchange, result, header };
@@ -210,7 +212,7 @@ class Kit implements TestKit {
 
   #fail(failure: Failure): void {
     this.errors.push(failure);
-    this.#notes.getStore()?.errors.push(failure);
+    requestNotes.getStore()?.errors.push(failure);
   }
 
   #logFor(plugin: string): Log {
@@ -219,7 +221,7 @@ class Kit implements TestKit {
       (...args: unknown[]): void => {
         const line: LogLine = { level, plugin, text: format(...args) };
         this.log.push(line);
-        this.#notes.getStore()?.log.push(line);
+        requestNotes.getStore()?.log.push(line);
       };
     return {
       error: at("error"),
