@@ -32,6 +32,8 @@ local _M = {
 }
 
 local MiB = 1048576
+-- Of modules, and of their functions: the host knows each by a number from then on.
+local MOST_NAMES = 10000
 
 -- name -> { type, default, least, most }
 local OPTIONS = {
@@ -188,10 +190,10 @@ function _M.start(options)
 end
 
 
--- The client that a call goes to; key: of what keeps to one instance, or nil.
-local function client_of(key)
+-- The client that a call goes to; place: of what keeps to one instance (instances.place), or nil.
+local function client_of(place)
     if clients then
-        return instances.choose(clients, key)
+        return instances.choose(clients, place)
     end
     return current
 end
@@ -202,11 +204,20 @@ local function not_started()
 end
 
 
+local function check_names(count)
+    if count >= MOST_NAMES then
+        error("ts.import: more than " .. MOST_NAMES .. " names of modules or of their functions "
+              .. "(do not take them from requests)", 0)
+    end
+end
+
+
 -- options: as ts.import's, checked.
 local function new_handler(module, name, options)
     -- One for all imports: the host knows it by its index.
     local entry = module.functions[name]
     if not entry then
+        check_names(function_count)
         entry = {
             name = name,
             title = module.name .. " " .. name,
@@ -218,10 +229,10 @@ local function new_handler(module, name, options)
         module.functions[name] = entry
         function_count = function_count + 1
     end
-    local timeout_ms, key = options.timeout_ms, options.key
+    local timeout_ms, place = options.timeout_ms, options.place
     local call = options.idempotent and again.call or client.call
     local function handler(...)
-        local started = client_of(key)
+        local started = client_of(place)
         if not started then
             return not_started()
         end
@@ -244,6 +255,7 @@ end
 local function module_of(name)
     local module = imported[name]
     if not module then
+        check_names(module_count)
         module = { name = name, index = module_count, functions = {} }
         imported[name] = module
         module_count = module_count + 1
@@ -256,12 +268,12 @@ end
 _M.internal = {}
 
 
--- The client that runs, or ran, for what has this key; or nil, err, code.
-function _M.internal.client(key)
+-- The client that runs, or ran, for what has this place; or nil, err, code.
+function _M.internal.client(place)
     if not current then
         return not_started()
     end
-    return client_of(key)
+    return client_of(place)
 end
 
 
@@ -314,7 +326,7 @@ function _M.import(name, options)
                 timeout_ms = check_ms(options.timeout_ms, "timeout_ms"),
                 sync_timeout_ms = check_ms(options.sync_timeout_ms, "sync_timeout_ms"),
                 idempotent = options.idempotent,
-                key = options.key,
+                place = options.key and instances.place(options.key),
             },
         },
     }, import_mt)
@@ -335,7 +347,7 @@ end
 function _M.call(fn, options, ...)
     local known = handler_of(fn, "ts.call")
     local timeout_ms = check_ms(options and options.timeout_ms, "timeout_ms")
-    local started = client_of(known.options.key)
+    local started = client_of(known.options.place)
     if not started then
         return not_started()
     end
@@ -350,7 +362,7 @@ end
 function _M.call_sync(fn, timeout_ms, ...)
     local known = handler_of(fn, "ts.call_sync")
     check_ms(timeout_ms, "timeout_ms")
-    local started = client_of(known.options.key)
+    local started = client_of(known.options.place)
     if not started then
         return not_started()
     end
@@ -363,7 +375,7 @@ end
 -- Returns true when it is queued; or nil, err, code.
 function _M.notify(fn, ...)
     local known = handler_of(fn, "ts.notify")
-    local started = client_of(known.options.key)
+    local started = client_of(known.options.place)
     if not started then
         return not_started()
     end

@@ -19,17 +19,20 @@ local run = require "resty.ts.http.run"
 local ngx = ngx
 local error = error
 local type = type
+local setmetatable = setmetatable
 local tostring = tostring
 
 local _M = {}
 
+-- Of names that requests make up nothing stays when these requests have ended.
+local weak = { __mode = "v" }
 -- name -> a key for the request's state.
-local names = {}
+local names = setmetatable({}, weak)
 local routes = {}
 
 
 -- While there is no client a plugin has no token: its policies are asked without one.
-local unstarted = {}
+local unstarted = setmetatable({}, weak)
 
 local function unstarted_chain(name, level)
     local chain = unstarted[name]
@@ -120,6 +123,9 @@ function _M.log(plugin, conf)
 end
 
 
+-- Where Lua runs for no request.
+local ONCE = { init = true, init_worker = true, timer = true, exit_worker = true }
+
 local function new_chain(list, level)
     local chain = chains.new(list, level + 1)
     if ngx.get_phase() ~= "init" then
@@ -129,11 +135,16 @@ local function new_chain(list, level)
 end
 
 
--- A chain of plugins, to be made once: { { name = "cors", conf = {...} }, { "jwt-auth", {...},
--- on_error = "open", timeout_ms = 200 } }.
+-- A chain of plugins, to be made once, outside of requests, as it stays until it is closed:
+-- { { name = "cors", conf = {...} }, { "jwt-auth", {...}, on_error = "open", timeout_ms = 200 } }.
 -- Returns an object with rewrite(), access(), before_proxy(), content(), header_filter(),
 -- body_filter(), delayed_body_filter(), log() and close().
 function _M.chain(list)
+    local phase = ngx.get_phase()
+    if not ONCE[phase] then
+        error("http.chain in " .. phase .. "_by_lua* would make a chain for each request: make it "
+              .. "once, in init_by_lua*, init_worker_by_lua* or a timer, and keep it", 2)
+    end
     return new_chain(list, 2)
 end
 

@@ -14,11 +14,8 @@ local FNV_PRIME, FNV_BASIS = 16777619, 0x811c9dc5
 
 local _M = {}
 
-local hashes = {} -- key -> hash
-
-
--- FNV-1a, 32 bits.
-local function hash(key)
+-- Where what has this key goes: for `choose`, with however many clients. FNV-1a, 32 bits.
+function _M.place(key)
     local h = FNV_BASIS
     for i = 1, #key do
         h = bit.bxor(h, key:byte(i))
@@ -31,15 +28,10 @@ local function hash(key)
 end
 
 
--- The client of the fewest calls in flight, of those that accept calls; or of the key.
-function _M.choose(clients, key)
-    if key then
-        local h = hashes[key]
-        if not h then
-            h = hash(key)
-            hashes[key] = h
-        end
-        return clients[h % #clients + 1]
+-- The client of the fewest calls in flight, of those that accept calls; or of the place.
+function _M.choose(clients, place)
+    if place then
+        return clients[place % #clients + 1]
     end
     local best = clients[1]
     for i = 2, #clients do

@@ -147,10 +147,10 @@ describe("misuse is an error with its reason", () => {
     [`http.access("x", { f = print })`, /the configuration of x: a function \(argument 2\.f\)/],
     [`http.access(1)`, /a plugin's name or what http\.chain returns is wanted, not 1/],
     [`http.log("x")`, /the log handlers of plugins cannot be run in access_by_lua/],
-    [`http.chain {}`, /a chain is a list of one plugin or more/],
-    [`http.chain { { "x", on_eror = 1 } }`, /a plugin in a chain has no option on_eror/],
-    [`http.chain { { "x", on_error = 200 } }`, /on_error of x is "closed", "open" or a status/],
-    [`http.chain { { "x", timeout_ms = 0 } }`, /timeout_ms of x is a whole number/],
+    [`http.route("r", {})`, /a chain is a list of one plugin or more/],
+    [`http.route("r", { { "x", on_eror = 1 } })`, /a plugin in a chain has no option on_eror/],
+    [`http.route("r", { { "x", on_error = 200 } })`, /on_error of x is "closed", "open" or a status/],
+    [`http.route("r", { { "x", timeout_ms = 0 } })`, /timeout_ms of x is a whole number/],
     [`ngx.var.resty_ts_route = "nowhere" http.run()`, /there is no route nowhere: http\.route/],
   ];
   test("in words", () =>

@@ -13,6 +13,7 @@ local failure = require "resty.ts.failure"
 local ffi = require "ffi"
 local flight = require "resty.ts.http.flight"
 local host = require "resty.ts.http.host"
+local instances = require "resty.ts.instances"
 local literals = require "resty.ts.http.literals"
 local options = require "resty.ts.http.options"
 local outbox = require "resty.ts.http.outbox"
@@ -47,17 +48,18 @@ local by_table = setmetatable({}, { __mode = "k" }) -- conf -> its chain
 local key_buffer = ffi.new("uint8_t[?]", KEY_BYTES)
 
 
--- key: what has the same one is in the same instance, of several.
+-- key: what has the same one is in the same instance, of several; nil: the title.
 local function new(key, members, title, policies)
     return setmetatable({
         members = values.array(members),
         title = title,
-        instance = key or title,
+        place = instances.place(key or title),
         policies = policies,
         strict = false,     -- whether these are for all that goes wrong (policy.lua)
         token = nil,
         version = nil,      -- with this token, once the host has answered for it
         slow = false,       -- whether `configure` did not answer in time
+        flight = nil,       -- flight.lua's: `configure` under way for the token
         closed = false,
         key = nil,          -- of an inline one
         conf = nil,         -- the table in which it came last
@@ -85,8 +87,8 @@ end
 
 local function give_back(chain)
     local token, version = chain.token, chain.version
-    chain.token, chain.version = nil, nil
-    local client = host.client(chain.instance)
+    chain.token, chain.version, chain.flight = nil, nil, nil
+    local client = host.client(chain.place)
     if version then
         known[token], version.generation = nil, nil
         client = version.client
@@ -329,7 +331,7 @@ function methods:configure(client, phase)
     if phase and phase.sync then
         return ask(self, client, phase, true)
     end
-    return flight.share(self.token, client, host.configure, ask, self, client, phase, false)
+    return flight.share(self, client, host.configure, ask, self, client, phase, false)
 end
 
 
@@ -375,7 +377,7 @@ end
 -- Configures ahead of the first request, in a timer. A failure is in the log, and comes again.
 function methods:configure_soon()
     ngx.timer.at(0, function(premature)
-        local client = host.client(self.instance)
+        local client = host.client(self.place)
         if premature or not client or self.closed
            or self.version and self.version.generation == client.generation
         then

@@ -10,9 +10,6 @@ local PATIENCE_MS = 1000
 
 local _M = {}
 
-local flights = {} -- key -> the last one that began, until it has landed
-
-
 -- Waits for it to land. Returns whether it has.
 local function wait(flight, client, fn)
     local left = flight.ends - client.now_ms()
@@ -29,22 +26,23 @@ local function wait(flight, client, fn)
 end
 
 
--- Returns what f(a, b, c, d) does, three values, here or where it is under way for this key. f does
--- not throw; fn: the client's function whose answer it waits for.
-function _M.share(key, client, fn, f, a, b, c, d)
-    local flight = flights[key]
+-- Returns what f(a, b, c, d) does, three values, here or where it is under way for this holder. f
+-- does not throw; fn: the client's function whose answer it waits for. The holder has the flight in
+-- a field of its own: one whose coroutine was ended goes with it.
+function _M.share(holder, client, fn, f, a, b, c, d)
+    local flight = holder.flight
     while flight do
         if wait(flight, client, fn) then
             return flight.first, flight.second, flight.third
         end
-        local newer = flights[key]
+        local newer = holder.flight
         flight = newer ~= flight and newer or nil
     end
     flight = { ends = client.now_ms() + PATIENCE_MS, waiters = {} }
-    flights[key] = flight
+    holder.flight = flight
     flight.first, flight.second, flight.third = f(a, b, c, d)
-    if flights[key] == flight then
-        flights[key] = nil
+    if holder.flight == flight then
+        holder.flight = nil
     end
     for w in pairs(flight.waiters) do
         w.done = true

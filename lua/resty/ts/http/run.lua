@@ -58,7 +58,7 @@ end
 -- request's state and the token; else nil, and what is to be done about it is done.
 local ready
 function ready(phase, chain)
-    local client, err, code = host.client(chain.instance)
+    local client, err, code = host.client(chain.place)
     local version = client and version_of(chain, client)
     if version then
         local p = version.phases[phase.name]
@@ -256,7 +256,7 @@ local function run_header_filter(phase, chain)
     if p then
         cross(client, phase, p, token, state, 0, nil, chain)
     end
-    client = client or host.client(chain.instance)
+    client = client or host.client(chain.place)
     local version = client and version_of(chain, client)
     if version and (version.phases.body_filter or version.phases.delayed_body_filter) then
         -- The body is to be filtered by the version that has said so.
@@ -326,7 +326,7 @@ local function is_off(phase, chain)
     if not body then
         return false
     end
-    local client = host.client(chain.instance)
+    local client = host.client(chain.place)
     if body.started and not body.off and body.generation ~= client.generation then
         body.off = true
         policy.failed(phase, state[chain].phases[phase.name],
