@@ -265,7 +265,7 @@ export class Exchange {
       this.#setting.info(ending.plugin, ending.text);
       return this.#refuse(phase, ending.status);
     }
-    if (ending.kind === "exit") await this.#answer(ending.status, ending.body ?? EMPTY);
+    if (ending.kind === "exit") await this.#answer(ending.status, ending.body);
     else await this.#stream(phase, ending);
     return "over";
   }
@@ -302,12 +302,12 @@ export class Exchange {
 
   // Answers -----------------------------------------------------------------------------------
 
-  async #answer(status: number, body: Uint8Array): Promise<void> {
+  async #answer(status: number, body: Uint8Array | null): Promise<void> {
     this.#state.status = status;
-    if (status !== 204 && status !== 304) {
-      this.#state.setResponseField("Content-Length", [String(body.length)]);
+    if (mayHaveBody(status) && (body !== null || this.#state.method !== "HEAD")) {
+      this.#state.setResponseField("Content-Length", [String(body?.length ?? 0)]);
     }
-    await this.#send([body]);
+    await this.#send([body ?? EMPTY]);
   }
 
   async #stream(phase: Phase, stream: Ending & { kind: "stream" }): Promise<void> {
@@ -355,7 +355,7 @@ export class Exchange {
     if (!(await this.#sendHeader())) return;
     const { status, method } = this.#state;
     // nginx's header_only: no body, and no body filter.
-    if (method === "HEAD" || status === 204 || status === 304) return;
+    if (method === "HEAD" || !mayHaveBody(status)) return;
     for await (const piece of pieces) {
       if (!(await this.#filter(piece, false))) return;
     }
@@ -365,8 +365,9 @@ export class Exchange {
   /** @returns whether there is a response to go on with. */
   async #sendHeader(): Promise<boolean> {
     const state = this.#state;
+    if (!this.#upstreamRequest) state.notModified();
     const typed = valueOf(state.responseFields, "content-type") !== undefined;
-    if (!typed && !this.#upstreamRequest && state.status !== 204 && state.status !== 304) {
+    if (!typed && !this.#upstreamRequest && mayHaveBody(state.status)) {
       state.setResponseField("Content-Type", [this.#setting.defaultType]);
     }
     await this.#cross("headerFilter", 0, null);
@@ -471,6 +472,10 @@ export class Exchange {
       crossings: { ...calls.counts },
     };
   }
+}
+
+function mayHaveBody(status: number): boolean {
+  return status !== 204 && status !== 304;
 }
 
 /** A body filter may have made something else of it. */

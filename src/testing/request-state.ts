@@ -288,6 +288,22 @@ export class RequestState {
     else setSingleField(this.responseFields, name, values);
   }
 
+  /** What ngx_http_not_modified_filter_module does to an answer that is nginx's own. */
+  notModified(): void {
+    const since = valueOf(this.requestFields, "if-modified-since");
+    const none = valueOf(this.requestFields, "if-none-match");
+    if (this.status !== 200 || (since === undefined && none === undefined)) return;
+    const modified = valueOf(this.responseFields, "last-modified");
+    if (since !== undefined && !(Date.parse(since) === Date.parse(modified ?? ""))) return;
+    const etag = valueOf(this.responseFields, "etag")?.replace(/^W\//, "");
+    const known = none?.split(",").map((tag) => tag.trim().replace(/^W\//, ""));
+    if (known !== undefined && none !== "*" && (etag === undefined || !known.includes(etag)))
+      return;
+    this.status = 304;
+    const gone = ["content-type", "content-length", "content-encoding", "accept-ranges"];
+    this.responseFields = filterFields(this.responseFields, (lower) => !gone.includes(lower));
+  }
+
   setUri(path: string, args: string): void {
     this.uri = path;
     this.args = args;

@@ -129,6 +129,34 @@ export const responseCases: readonly Case[] = [
     expect: { status: 201, body: "", without: ["content-length"] },
   },
   {
+    title: "a HEAD request that is answered without a body gets no length",
+    chain: answer("null"),
+    request: { method: "HEAD" },
+    expect: { body: "", headers: { "x-a": ["1"] }, without: ["content-length"] },
+  },
+  ...["etag", "etag-stream"].flatMap((action) =>
+    ["GET", "HEAD"].map((method): Case => ({
+      title: `an answer that the client has is 304, without a body: ${action}, ${method}`,
+      chain: answer(action),
+      request: { method, headers: { "If-None-Match": '"b", W/"a"' } },
+      expect: { status: 304, body: "", without: ["content-length", "content-type"] },
+    })),
+  ),
+  {
+    title: "an answer that the client does not have is sent",
+    chain: answer("etag"),
+    request: { headers: { "If-None-Match": '"b"' } },
+    expect: { body: "tagged" },
+  },
+  ...[204, 304].flatMap((status) =>
+    [shouts, whole].map((plugin): Case => ({
+      title: `the upstream's ${status} has no body after a body filter either: ${plugin.name}`,
+      chain: [{ plugin }],
+      upstream: () => ({ status, headers: { ETag: '"a"' }, body: "" }),
+      expect: { status, body: "" },
+    })),
+  ),
+  {
     title: "a stream answers piece by piece, without a length",
     chain: answer("stream"),
     expect: { body: "one two three", headers: { "x-a": ["1"] }, without: ["content-length"] },

@@ -57,6 +57,19 @@ const actions: Record<string, (ctx: RequestContext) => Response | Exit | Promise
           .map((x) => x.repeat(9999)),
       ),
     ),
+  null: () => new Response(null, { headers: { "x-a": "1" } }),
+  etag: () => new Response("tagged", { headers: { etag: '"a"' } }),
+  "etag-stream": () => {
+    let pieces = 0;
+    const body = new ReadableStream<Uint8Array>({
+      async pull(controller) {
+        await new Promise(setImmediate);
+        controller.enqueue(new TextEncoder().encode("tagged"));
+        if (++pieces === 3) controller.close();
+      },
+    });
+    return new Response(body, { headers: { etag: 'W/"a"' } });
+  },
   "no-body-on-204": (ctx) => ctx.exit(204, "x"),
   "bad-status": (ctx) => ctx.exit(99),
   later: async () => {

@@ -30,13 +30,15 @@ end
 _M.has_body = has_body
 
 
--- Answers the client and ends the request. body: string or nil.
+-- Answers the client and ends the request. body: string or nil. HEAD has the length of a body that
+-- is there, and without one that which is set, if any.
 function _M.answer(_, status, body)
     ngx.status = status
-    if has_body(status) then
+    local is_head = ngx_req.get_method() == "HEAD"
+    if has_body(status) and (body or not is_head) then
         ngx.header["Content-Length"] = body and #body or 0
     end
-    if body and body ~= "" and has_body(status) and ngx_req.get_method() ~= "HEAD" then
+    if body and body ~= "" and has_body(status) and not is_head then
         ngx.print(body)
     else
         ngx.send_headers()

@@ -304,8 +304,10 @@ local function body_of(phase, state, chain)
     end
     local body = bodies[chain]
     if not body then
-        body = { started = false, changed = false, off = false, pieces = nil, bytes = 0,
-                 generation = nil }
+        local status = ngx.status
+        -- Where there may be no body nothing can become one.
+        body = { started = false, changed = false, off = status == 204 or status == 304,
+                 pieces = nil, bytes = 0, generation = nil }
         bodies[chain] = body
     end
     state.body = body
@@ -346,7 +348,7 @@ local function run_body_filter(phase, chain)
     end
     local chunk, last = ngx.arg[1], ngx.arg[2]
     local body = body_of(phase, state, chain)
-    if chunk == "" and not last then
+    if body.off or chunk == "" and not last then
         return
     end
     if p.buffer_bytes then

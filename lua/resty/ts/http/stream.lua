@@ -4,6 +4,7 @@
 -- before it is on its way, so a slow client holds back the handler, and no more than one piece is
 -- in memory here.
 
+local has_body = require("resty.ts.http.gateway").has_body
 local host = require "resty.ts.http.host"
 local phase_repair = require "resty.ts.http.phase_repair"
 local plain = require("resty.ts.asks").plain
@@ -39,7 +40,8 @@ end
 function _M.send(client, id, status, chunk, on_failure)
     local phase = phase_repair.remember()
     ngx.status = status
-    if not ngx.send_headers() or ngx.req.get_method() == "HEAD" then
+    -- nginx itself makes it 304 where the client has what the fields say it is.
+    if not ngx.send_headers() or not has_body(ngx.status) or ngx.req.get_method() == "HEAD" then
         return ngx.exit(ngx.HTTP_OK)
     end
     local there = send(chunk or "", phase)
