@@ -7,6 +7,7 @@
 import { webcrypto } from "node:crypto";
 import { createRequire } from "node:module";
 import type * as Undici from "undici";
+import { knowBodies } from "../http/codings.js";
 
 const FETCH = [
   "fetch",
@@ -17,35 +18,37 @@ const FETCH = [
   "File",
 ] as const satisfies readonly (keyof typeof Undici)[];
 
+type Global = Record<string, unknown>;
+
 function define(name: string, property: PropertyDescriptor): void {
   Object.defineProperty(globalThis, name, { configurable: true, enumerable: false, ...property });
 }
 
-/**
- * Replaces fetch and its classes by undici's, of which the host has a copy beside it. It takes 30 ms
- * to load: so with the first look at one of them, and all of them together.
- */
-function bringFetch(): void {
-  let loading = false;
-  const load = (): void => {
-    loading = true;
-    const undici = createRequire(import.meta.url)("./undici.cjs") as typeof Undici;
-    for (const name of FETCH) define(name, { value: undici[name], writable: true });
-  };
-  for (const name of FETCH) {
-    const own = Object.getOwnPropertyDescriptor(globalThis, name);
+/** Has `load` run, which takes 30 ms, at the first look at one of these globals, for those not set since. */
+function beforeFirstLook(names: readonly string[], load: (names: Iterable<string>) => void): void {
+  const absent = { value: undefined, writable: true };
+  const own = new Map(
+    names.map((name) => [name, Object.getOwnPropertyDescriptor(globalThis, name) ?? absent]),
+  );
+  for (const name of names) {
     define(name, {
       get: (): unknown => {
-        // undici itself looks at some of them while it loads.
-        if (loading) return own?.get === undefined ? own?.value : own.get.call(globalThis);
-        load();
-        return (globalThis as Record<string, unknown>)[name];
+        for (const [other, property] of own) define(other, property);
+        load(own.keys());
+        return (globalThis as Global)[name];
       },
       set: (value: unknown) => {
+        own.delete(name);
         define(name, { value, writable: true });
       },
     });
   }
+}
+
+/** Replaces fetch and its classes by undici's, of which the host has a copy beside it. */
+function bringFetch(names: Iterable<string>): void {
+  const undici = createRequire(import.meta.url)("./undici.cjs") as Global;
+  for (const name of names) define(name, { value: undici[name], writable: true });
 }
 
 export function completePlatform(): void {
@@ -54,5 +57,9 @@ export function completePlatform(): void {
   }
   // Of Node's version, as a look at Headers would load Node's own fetch. It has getSetCookie since
   // 18.14.1 where it is Node's own undici, but not in Debian, which has another one.
-  if (process.versions.node.startsWith("18.")) bringFetch();
+  const isOld = process.versions.node.startsWith("18.");
+  beforeFirstLook(isOld ? FETCH : ["fetch", "Response"], (names) => {
+    if (isOld) bringFetch(names);
+    knowBodies(Response.prototype);
+  });
 }

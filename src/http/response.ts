@@ -2,10 +2,11 @@
 import { RestyTsError } from "../sdk/errors.js";
 import type { HttpResponse } from "../sdk/http.js";
 import { Change, wireBytes } from "./changes.js";
+import { isDecoded, mayBeEncoded } from "./codings.js";
 import { Fields } from "./fields.js";
 import type { Head } from "./head.js";
 import { isBeforeAnswer } from "./phases.js";
-import { checkBodyAllowed, checkFieldChange, checkStatus, isHopByHop } from "./validate.js";
+import { checkBodyAllowed, checkStatus, isHopByHop } from "./validate.js";
 
 /** What a response needs of the run that it is part of. */
 export interface ResponseOwner {
@@ -71,8 +72,6 @@ export class ResponseImpl implements HttpResponse {
   }
 }
 
-/** fetch gives the decoded body, and leaves these as they were. */
-const DECODED = new Set(["content-encoding", "content-length"]);
 const EMPTY = new Uint8Array(0);
 
 /** A body that is still being made. */
@@ -114,55 +113,74 @@ function turn(): Promise<undefined> {
   return new Promise((resolve) => setImmediate(resolve, undefined));
 }
 
-function checkDeclared(declared: string | undefined, length: number): void {
-  if (declared === undefined || Number(declared) === length) return;
+function checkDeclared(declared: string | null, length: number): void {
+  if (declared === null || Number(declared) === length) return;
   throw new RestyTsError(
     "bad_response",
     `content-length says ${declared}, and the body has ${length} bytes: leave it to nginx`,
   );
 }
 
-/**
- * Takes a Response apart: a body that is there already comes as a whole, any other as a rest.
- *
- * @throws {RestyTsError} "bad_response"; {TypeError} when the body has been read already.
- */
-export async function takeApart(response: Response): Promise<AnswerParts> {
-  const status = checkStatus(response.status);
-  const fields: [string, string][] = [];
-  let declared: string | undefined;
-  // What fetch brought describes the connection and the encoding that it came in, not what is sent on.
-  const fetched = response.url !== "";
-  for (const [name, value] of response.headers) {
-    // Fetch gives each Set-Cookie on its own, and all else joined.
-    if (fetched && (isHopByHop(name) || DECODED.has(name))) continue;
-    if (name === "content-length") {
-      declared = value;
-      continue;
-    }
-    checkFieldChange(name);
-    fields.push([name, value]);
-  }
-  if (response.bodyUsed) throw new TypeError("the Response's body has been read already");
-  if (response.body === null) return { status, fields, body: null, rest: undefined };
+/** Which fields are of one connection, which nginx has its own of: RFC 9110, 7.6.1. */
+function hopByHop(headers: Headers): (name: string) => boolean {
+  const named = headers
+    .get("connection")
+    ?.toLowerCase()
+    .split(/[\s,]+/);
+  return (name) => isHopByHop(name) || named?.includes(name) === true;
+}
 
-  const reader = (response.body as ReadableStream<Uint8Array>).getReader();
+type Begun = Pick<AnswerParts, "body" | "rest">;
+
+/**
+ * Reads what is there of a body: all of one that was given as a whole.
+ *
+ * @param mustBegin whether to wait for the first piece.
+ */
+async function begin(stream: ReadableStream<Uint8Array>, mustBegin: boolean): Promise<Begun> {
+  const reader = stream.getReader();
   // A body that was given as a whole is one chunk and the end.
   let body: Uint8Array | null = null;
   for (let i = 0; i < 2; i++) {
     const next = reader.read();
     next.catch(() => undefined); // whoever awaits it is told
-    const result = await Promise.race([next, turn()]);
-    if (result === undefined) return { status, fields, body, rest: { reader, next } };
-    if (result.done) {
-      checkBodyAllowed(status, body?.length ?? 0);
-      checkDeclared(declared, body?.length ?? 0);
-      return { status, fields, body: body ?? EMPTY, rest: undefined };
-    }
-    if (body !== null) {
-      return { status, fields, body, rest: { reader, next: Promise.resolve(result) } };
-    }
+    const result = await (mustBegin && i === 0 ? next : Promise.race([next, turn()]));
+    if (result === undefined) return { body, rest: { reader, next } };
+    if (result.done) return { body: body ?? EMPTY, rest: undefined };
+    if (body !== null) return { body, rest: { reader, next: Promise.resolve(result) } };
     body = chunkBytes(result.value);
   }
-  return { status, fields, body, rest: { reader, next: reader.read() } };
+  return { body, rest: { reader, next: reader.read() } };
+}
+
+/**
+ * Takes a Response apart: a body that is there already comes as a whole, any other as a rest. The
+ * fields are without hop-by-hop ones, and without a Content-Encoding that is not the body's.
+ *
+ * @throws {RestyTsError} "bad_response"; {TypeError} when the body has been read already.
+ */
+export async function takeApart(response: Response): Promise<AnswerParts> {
+  const { headers } = response;
+  const status = checkStatus(response.status);
+  if (response.bodyUsed) throw new TypeError("the Response's body has been read already");
+  const coding = headers.get("content-encoding");
+  let isEncoded = coding !== null && !isDecoded(response, coding);
+  const { body, rest }: Begun =
+    response.body === null
+      ? { body: null, rest: undefined }
+      : await begin(response.body as ReadableStream<Uint8Array>, isEncoded);
+  if (isEncoded && body !== null) isEncoded = mayBeEncoded(coding!, body, rest === undefined);
+  if (body !== null && rest === undefined) {
+    checkBodyAllowed(status, body.length);
+    const isAsDeclared = response.url === "" && (coding === null || isEncoded);
+    if (isAsDeclared) checkDeclared(headers.get("content-length"), body.length);
+  }
+  const isOfConnection = hopByHop(headers);
+  const fields: [string, string][] = [];
+  // Fetch gives each Set-Cookie on its own, and all else joined.
+  for (const [name, value] of headers) {
+    if (name === "content-length" || isOfConnection(name)) continue;
+    if (name !== "content-encoding" || isEncoded) fields.push([name, value]);
+  }
+  return { status, fields, body, rest };
 }

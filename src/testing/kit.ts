@@ -9,6 +9,7 @@ import { format, inspect } from "node:util";
 import { checkCarried } from "../http/carried.js";
 import type { PhaseDescription } from "../http/chain.js";
 import { clientStatus } from "../http/client-error.js";
+import { knowBodies } from "../http/codings.js";
 import { checkDefinition } from "../http/definition.js";
 import { Engine, type Member as EngineMember } from "../http/engine.js";
 import type { Log } from "../sdk/context.js";
@@ -73,6 +74,7 @@ class Kit implements TestKit {
   #requests = 0;
 
   constructor(members: readonly AnyMember[], options: KitOptions) {
+    knowBodies(Response.prototype);
     this.#options = options;
     this.#dicts = new Map((options.shared ?? []).map((name) => [name, new Dict(this.#clock)]));
     this.#plugins = pluginsByName(members);
