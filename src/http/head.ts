@@ -4,6 +4,7 @@
  *
  * Thread: the environment's own.
  */
+import { hostOf } from "./origin.js";
 
 export const HeadFlag = {
   last: 1,
@@ -14,12 +15,20 @@ export const HeadFlag = {
   apisix: 32,
 } as const;
 
-export const HEAD_BYTES = 40;
-export const NO_ARGS = 0xffffffff;
+export const HEAD_BYTES = 48;
+const NOT_THERE = 0xffffffff;
 
-/** The five texts, in their order. */
-export const HeadText = { method: 0, requestUri: 1, uri: 2, args: 3, remoteAddress: 4 } as const;
-const TEXTS = 5;
+/** The texts, in their order. */
+export const HeadText = {
+  method: 0,
+  target: 1,
+  uri: 2,
+  args: 3,
+  remoteAddress: 4,
+  host: 5,
+  originalTarget: 6,
+} as const;
+const TEXTS = 7;
 
 /** name, value, name, value, … */
 export type FlatFields = string[];
@@ -57,10 +66,10 @@ export class Head {
     return this.u16(16);
   }
 
-  /** One of the five texts, a byte string; undefined: no args. */
+  /** One of the texts, a byte string; undefined: it is not there. */
   text(which: number): string | undefined {
     const length = this.u32(20 + 4 * which);
-    if (length === NO_ARGS) return undefined;
+    if (length === NOT_THERE) return undefined;
     let from = this.textsStart();
     for (let i = 0; i < which; i++) from += this.textLength(i);
     return this.bytes.slice(from, from + length);
@@ -107,7 +116,7 @@ export class Head {
 
   private textLength(which: number): number {
     const length = this.u32(20 + 4 * which);
-    return length === NO_ARGS ? 0 : length;
+    return length === NOT_THERE ? 0 : length;
   }
 
   private u16(at: number): number {
@@ -134,6 +143,10 @@ export interface HeadParts {
   readonly uri: string;
   readonly args?: string | undefined;
   readonly remoteAddress: string;
+  /** $host; left out: that of the Host field. */
+  readonly host?: string;
+  /** What the client sent, when `requestUri` is what a plugin has made of it. */
+  readonly originalTarget?: string | undefined;
   readonly requestFields: FlatFields;
   readonly responseFields?: FlatFields;
 }
@@ -141,7 +154,10 @@ export interface HeadParts {
 /** What Lua does in nginx: for resty-ts/testing, and tests. */
 export function encodeHead(parts: HeadParts): Uint8Array {
   const responseFields = parts.responseFields ?? [];
-  const texts = [parts.method, parts.requestUri, parts.uri, parts.args, parts.remoteAddress];
+  const { method, requestUri, uri, args, remoteAddress, originalTarget } = parts;
+  const hostAt = parts.requestFields.findIndex((text, i) => i % 2 === 0 && /^host$/i.test(text));
+  const host = parts.host ?? hostOf(parts.requestFields[hostAt + 1] ?? "") ?? "";
+  const texts = [method, requestUri, uri, args, remoteAddress, host, originalTarget];
   const fields = [...parts.requestFields, ...responseFields];
   const bodyLength = [...texts, ...fields].reduce((sum, text) => sum + (text?.length ?? 0), 0);
   const head = Buffer.alloc(HEAD_BYTES + 4 * fields.length + bodyLength);
@@ -153,7 +169,7 @@ export function encodeHead(parts: HeadParts): Uint8Array {
   head.writeUInt16LE(parts.requestFields.length / 2, 12);
   head.writeUInt16LE(responseFields.length / 2, 14);
   head.writeUInt16LE(parts.status ?? 0, 16);
-  texts.forEach((text, i) => head.writeUInt32LE(text?.length ?? NO_ARGS, 20 + 4 * i));
+  texts.forEach((text, i) => head.writeUInt32LE(text?.length ?? NOT_THERE, 20 + 4 * i));
   fields.forEach((text, i) => head.writeUInt32LE(text.length, HEAD_BYTES + 4 * i));
   let at = HEAD_BYTES + 4 * fields.length;
   for (const text of [...texts, ...fields]) at += head.write(text ?? "", at, "latin1");

@@ -13,8 +13,11 @@ import { Change, wireBytes } from "./changes.js";
 import { malformed } from "./client-error.js";
 import { Fields } from "./fields.js";
 import { type Head, HeadFlag, HeadText } from "./head.js";
+import { originOf } from "./origin.js";
+import { Query, queryText, RequestUrl } from "./query.js";
+import { Target, textOf, utf8 } from "./target.js";
 import { bytesOf } from "./text.js";
-import { checkMethod, checkUri, decodePath } from "./validate.js";
+import { checkMethod } from "./validate.js";
 
 const DEFAULT_MAX_BYTES = 1_048_576;
 const EMPTY = new Uint8Array(0);
@@ -33,43 +36,15 @@ export interface RequestOwner {
 /** As the host got it: in memory, in nginx's file, or empty. */
 type ReceivedBody = Uint8Array | { readonly path: string };
 
-function utf8(bytes: string): string {
-  return /^[\0-\x7f]*$/.test(bytes) ? bytes : Buffer.from(bytes, "latin1").toString("utf8");
-}
-
-/** nginx's $uri of a raw path, as far as it can be said without nginx's settings. */
-function normalized(rawPath: string): string {
-  const out: string[] = [];
-  const segments = decodePath(rawPath)
-    .replace(/\/{2,}/g, "/")
-    .split("/");
-  for (const [i, segment] of segments.entries()) {
-    const last = i === segments.length - 1;
-    if (segment === "..") out.pop();
-    if (segment === "." || segment === "..") {
-      if (last) out.push("");
-    } else out.push(segment);
-  }
-  return out.join("/");
-}
-
-/** A decoded path as a URI has it. */
-function escapePath(path: string): string {
-  return path.replace(
-    /[^A-Za-z0-9\-._~!$&'()*+,;=:@/]/g,
-    (char) => `%${char.charCodeAt(0).toString(16).toUpperCase().padStart(2, "0")}`,
-  );
-}
-
 export class RequestImpl implements HttpRequestWithBody {
   private readonly owner: RequestOwner;
   private fields: Fields | undefined = undefined;
   private changedMethod: string | undefined = undefined;
-  private changedUri: string | undefined = undefined;
-  private changedPath: string | undefined = undefined;
+  private targetMade: Target | undefined = undefined;
   private received: Promise<ReceivedBody> | undefined = undefined;
   private stream: ReadableStream<Uint8Array> | undefined = undefined;
-  private urlMade: URL | undefined = undefined;
+  private urlMade: RequestUrl | undefined = undefined;
+  private queryMade: Query | undefined = undefined;
   private cookiesMade: Record<string, string> | undefined = undefined;
 
   constructor(owner: RequestOwner) {
@@ -87,28 +62,27 @@ export class RequestImpl implements HttpRequestWithBody {
   }
 
   get uri(): string {
-    return (this.changedUri ??= this.#currentUri());
+    return this.#target().text;
   }
 
   set uri(uri: string) {
     this.#mayChange();
-    const { path, rawPath, args } = checkUri(uri);
-    this.changedUri = uri;
-    this.changedPath = path;
-    this.urlMade = undefined;
-    // APISIX asks the upstream for what it is given: escapes, %2F say, are the plugin's.
-    const sent = this.#has(HeadFlag.apisix) ? rawPath : path;
-    this.owner.change(Change.uri, wireBytes(sent), args === null ? null : wireBytes(args));
+    this.#retarget(this.#target().withUri(uri));
   }
 
   get originalUri(): string {
-    return this.owner.head.text(HeadText.requestUri)!;
+    const { head } = this.owner;
+    return textOf(head.text(HeadText.originalTarget) ?? head.text(HeadText.target)!);
   }
 
   get path(): string {
-    if (this.changedPath !== undefined) return utf8(this.changedPath);
-    const path = this.owner.head.text(HeadText.uri)!;
-    return utf8(this.#has(HeadFlag.rewritten) ? normalized(path) : path);
+    const isAsCame = this.targetMade === undefined && !this.#has(HeadFlag.rewritten);
+    return isAsCame ? utf8(this.owner.head.text(HeadText.uri)!) : this.#target().pathText;
+  }
+
+  set path(path: string) {
+    this.#mayChange();
+    this.#retarget(this.#target().withPath(path));
   }
 
   get scheme(): "http" | "https" {
@@ -124,18 +98,30 @@ export class RequestImpl implements HttpRequestWithBody {
   }
 
   get url(): URL {
-    if (this.urlMade === undefined) {
-      const host = this.headers.get("host") ?? "localhost";
-      const base = `${this.scheme}://${host}`;
-      // A Host that is none must not cost the plugin its request.
-      const origin = canParse(base) ? base : `${this.scheme}://localhost`;
-      this.urlMade = new URL(origin + this.uri);
-    }
-    return this.urlMade;
+    return (this.urlMade ??= new RequestUrl(
+      originOf(this.scheme, this.owner.head.text(HeadText.host)!, this.headers.get("host")),
+      this.#target(),
+    ));
   }
 
   get query(): URLSearchParams {
-    return this.url.searchParams;
+    return (this.queryMade ??= new Query(
+      (this.targetMade === undefined
+        ? this.owner.head.text(HeadText.args)
+        : this.targetMade.args) ?? "",
+      this.owner.requestIsFixed ??
+        ((args) => {
+          this.#retarget(this.#target().withArgs(args));
+        }),
+    ));
+  }
+
+  set query(query: unknown) {
+    this.#mayChange();
+    const target = this.#target();
+    this.#retarget(
+      query instanceof Query ? target.withArgs(query.raw) : target.withQuery(queryText(query)),
+    );
   }
 
   get headers(): Fields {
@@ -236,12 +222,12 @@ export class RequestImpl implements HttpRequestWithBody {
 
   /** Undoes what is changed from now on, when called: the list of changes is the caller's. */
   checkpoint(): () => void {
-    const { changedMethod, changedUri, changedPath, received, stream } = this;
+    const { changedMethod, targetMade, received, stream } = this;
     const flat = this.fields?.copy();
     return () => {
-      Object.assign(this, { changedMethod, changedUri, changedPath, received, stream });
+      Object.assign(this, { changedMethod, targetMade, received, stream });
       this.fields?.restore(flat);
-      this.urlMade = this.cookiesMade = undefined;
+      this.urlMade = this.queryMade = this.cookiesMade = undefined;
     };
   }
 
@@ -253,22 +239,24 @@ export class RequestImpl implements HttpRequestWithBody {
     if (this.owner.requestIsFixed !== undefined) throw new TypeError(this.owner.requestIsFixed);
   }
 
-  /** The client's own spelling while it still says what nginx has. */
-  #currentUri(): string {
-    const { head } = this.owner;
-    const original = head.text(HeadText.requestUri)!;
-    const uri = head.text(HeadText.uri)!;
-    const args = head.text(HeadText.args) ?? "";
-    if (this.#has(HeadFlag.rewritten)) return args === "" ? uri : `${uri}?${args}`;
-    const target = original.startsWith("/")
-      ? original
-      : original.replace(/^[a-z][a-z0-9+.-]*:\/\/[^/?]*/i, "");
-    const raw = target.split(/[?#]/, 1)[0]!;
-    const unchanged = raw === uri || normalized(raw) === uri;
-    // A "?" with nothing behind it is nothing to nginx.
-    if (unchanged && args === "" && target === `${raw}?`) return target;
-    const path = unchanged ? raw : escapePath(uri);
-    return args === "" ? path : `${path}?${args}`;
+  #target(): Target {
+    return (this.targetMade ??= Target.of(this.owner.head));
+  }
+
+  #retarget(target: Target): void {
+    const before = this.#target();
+    if (target === before) return;
+    this.targetMade = target;
+    this.urlMade = undefined;
+    this.queryMade?.follow(target.args ?? "");
+    const { raw, args, path } = target;
+    this.owner.change(
+      Change.uri,
+      path === before.path ? null : wireBytes(path),
+      args === null ? null : wireBytes(args),
+      wireBytes(raw),
+      raw !== target.escaped,
+    );
   }
 
   /** The body's bytes, unless they are compressed. */
@@ -285,15 +273,6 @@ export class RequestImpl implements HttpRequestWithBody {
       .then(([bytes, path]) =>
         typeof path === "string" ? { path } : ((bytes as Uint8Array | null) ?? EMPTY),
       ));
-  }
-}
-
-function canParse(url: string): boolean {
-  try {
-    new URL(url);
-    return true;
-  } catch {
-    return false;
   }
 }
 

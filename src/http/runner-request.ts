@@ -247,7 +247,7 @@ export class RunnerRequest {
 
   constructor(ctx: RequestContext) {
     const { request } = ctx;
-    const [path = "", query] = request.uri.split(/\?(.*)/s, 2);
+    const [path = "", query] = bytesOf(request.uri).split(/\?(.*)/s, 2);
     this.#ctx = ctx;
     this.#rawPath = path;
     this.headers = new RunnerHeaders(request.headers);
@@ -287,6 +287,6 @@ export class RunnerRequest {
     if (this.#path === undefined && !this.args.changed) return;
     const path = this.#path === undefined ? this.#rawPath : rawPath(String(this.#path));
     const query = this.args.toString();
-    this.#ctx.request.uri = query === "" ? path : `${path}?${query}`;
+    this.#ctx.request.uri = textOf(query === "" ? path : `${path}?${query}`);
   }
 }

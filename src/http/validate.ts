@@ -99,31 +99,3 @@ export function checkMethod(method: unknown): string {
   }
   return method;
 }
-
-/** @returns path (decoded, and as a request line has it) and args of "/path?args": byte strings. */
-export function checkUri(uri: unknown): { path: string; rawPath: string; args: string | null } {
-  if (typeof uri !== "string" || !uri.startsWith("/")) {
-    refuse(`${shown(String(uri))} is no URI of a request: it begins with "/"`);
-  }
-  if (/[\0-\x20\x7f#]/.test(uri)) {
-    refuse(`${shown(uri)} is no URI: it has a space, control character or "#" (escape it)`);
-  }
-  const bytes = Buffer.from(uri, "utf8").toString("latin1");
-  const at = bytes.indexOf("?");
-  const given = at < 0 ? bytes : bytes.slice(0, at);
-  const path = decodePath(given);
-  const rawPath = given.replace(
-    /[\x80-\xff]/g,
-    (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`,
-  );
-  if (path.includes("\0")) refuse(`${shown(uri)} is no URI that nginx takes: it has %00`);
-  return { path, rawPath, args: at < 0 ? null : bytes.slice(at + 1) };
-}
-
-/** Percent-decodes a byte string; what is no escape stays. */
-export function decodePath(path: string): string {
-  if (!path.includes("%")) return path;
-  return path.replace(/%([0-9a-fA-F]{2})/g, (_, hex: string) =>
-    String.fromCharCode(Number.parseInt(hex, 16)),
-  );
-}

@@ -54,23 +54,44 @@ export interface HttpRequest {
    */
   method: string;
   /**
-   * Path and query. Reading: as the client sent it, escapes and all, unless it was changed since; in
-   * APISIX as the upstream will get it.
-   * Setting it changes what the upstream and later Lua code see; "/path?query" or "/path", which
-   * drops the query.
+   * Path and query as text: as the client sent them, escapes and all, until they are changed; in
+   * APISIX as the upstream will get them. A byte that is no UTF-8 is escaped.
+   * Settable, "/path?query" or "/path", which drops the query: what is set is what the upstream gets,
+   * %2F stays %2F; a part that reads as before keeps its bytes. Where proxy_pass has a URI of its own
+   * nginx sends the decoded path, escaped again.
    *
-   * @throws {RestyTsError} "bad_response" from setting what does not begin with "/" or has a space, a
-   * control character, "#" or %00 (RFC 9112, 3.2.1).
+   * @throws {RestyTsError} "bad_response" from setting what does not begin with "/", leads above it, or
+   * has a space, a control character, "#", %00 or a "%" that begins no escape (RFC 9112, 3.2.1).
    */
   uri: string;
-  /** What the client sent in the request line, whatever was changed since ($request_uri). */
+  /** What the client sent in the request line ($request_uri), whatever was changed since. */
   readonly originalUri: string;
-  /** The path alone, decoded and normalized by nginx ($uri). */
-  readonly path: string;
-  /** The whole URL, made when first read. Changing it changes nothing: set `uri`. */
+  /**
+   * The path alone as nginx chooses locations by it ($uri): decoded, "//", "." and ".." resolved. To
+   * guard a path compare this one.
+   * Settable, decoded, which keeps the query; what a path may not have is escaped.
+   *
+   * @throws {RestyTsError} "bad_response" from setting what does not begin with "/", leads above it or
+   * has a NUL.
+   */
+  path: string;
+  /**
+   * The whole URL, made when first read; it cannot be changed (TypeError). The path is `path`, each
+   * character in its one spelling, but for %2F, which stays. The host is nginx's ($host), with the port
+   * of the Host field; "localhost" for one that no URL can have.
+   */
   readonly url: URL;
-  /** The query's arguments, made when first read. Changing them changes nothing: set `uri`. */
-  readonly query: URLSearchParams;
+  /**
+   * The query's arguments, made when first read. Changing them (set, append, delete, sort) changes
+   * `uri`; arguments that are not named keep their bytes.
+   */
+  get query(): URLSearchParams;
+  /**
+   * Replaces the whole query; "" is none. Text is sent as it is, anything else as a form.
+   *
+   * @throws {RestyTsError} "bad_response" from a text with a space, control character or "#".
+   */
+  set query(query: string | URLSearchParams | Readonly<Record<string, string>>);
   /** "http" or "https". */
   readonly scheme: "http" | "https";
   /** "1.0", "1.1", "2.0" or "3.0". */

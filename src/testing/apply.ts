@@ -75,6 +75,10 @@ export function apply(
   let at = 0;
   const next = (): unknown => changes[at++];
   const text = (): string => fromWire(next() as Wire);
+  const optionalText = (): string | undefined => {
+    const value = next() as Wire | null;
+    return value === null ? undefined : fromWire(value);
+  };
   while (at < changes.length) {
     const code = next() as number;
     switch (code) {
@@ -85,9 +89,10 @@ export function apply(
         setMethod(state, text());
         break;
       case Change.uri: {
-        const path = text();
-        const args = next() as Wire | null;
-        state.setUri(path, args === null ? "" : fromWire(args));
+        const uri = optionalText();
+        const args = optionalText();
+        state.setUri(uri, args, text());
+        next(); // whether nginx would spell it otherwise: here it does not matter
         break;
       }
       case Change.requestBody:

@@ -10,8 +10,9 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { encodeHead, type FlatFields, HeadFlag } from "../http/head.js";
 import { isBeforeAnswer } from "../http/phases.js";
+import { byteString, escapePath } from "../http/target.js";
 import { filterFields, flatten, setField, setSingleField, valueOf, valuesOf } from "./fields.js";
-import { byteString, escapePath, parseTarget } from "./target.js";
+import { checkedHost, parseTarget } from "./target.js";
 import type { TestRequest } from "./types.js";
 
 const EMPTY = new Uint8Array(0);
@@ -90,6 +91,8 @@ export class RequestState {
   readonly httpVersion: keyof typeof VERSIONS;
   readonly remoteAddress: string;
   readonly requestUri: string;
+  /** $host. */
+  host: string;
   readonly ctx: Record<string, unknown>;
   /** Keys of ctx that TypeScript has set. */
   readonly ctxKeys = new Set<string>();
@@ -107,10 +110,8 @@ export class RequestState {
   upstreamAddress: { host: string; port: number | null } | undefined = undefined;
   /** The host keeps something for it. */
   kept = false;
-  /** The target goes to the upstream as the client spelled it. */
-  #asReceived = true;
-  /** `uri` is as APISIX asks the upstream for it: escaped. */
-  #isRaw = false;
+  /** What the upstream is asked for; undefined: what nginx makes of `uri` and `args`. */
+  #target: string | undefined;
   #inFile: boolean;
   #folder: string | undefined;
 
@@ -153,7 +154,8 @@ export class RequestState {
     this.scheme = target.scheme;
     this.httpVersion = request.httpVersion ?? "1.1";
     this.remoteAddress = request.remoteAddress ?? "127.0.0.1";
-    this.requestUri = target.requestUri;
+    this.requestUri = this.#target = target.requestUri;
+    this.host = checkedHost(target.host ?? valueOf(fields, "host")!);
     this.uri = target.uri;
     this.args = target.args;
     this.method = request.method ?? (received === undefined ? "GET" : "POST");
@@ -174,6 +176,7 @@ export class RequestState {
       const empty = { method: "", requestUri: "", uri: "", remoteAddress: "", requestFields: [] };
       return encodeHead({ phase, flags, token, requestId: this.id, args: "", ...empty });
     }
+    const [path = "", args] = (this.#target ?? "").split(/\?(.*)/s, 2);
     return encodeHead({
       phase,
       httpVersion: VERSIONS[this.httpVersion],
@@ -182,13 +185,23 @@ export class RequestState {
       requestId: this.id,
       status: this.status,
       method: this.method,
-      requestUri: this.requestUri,
-      uri: this.uri,
-      args: this.args,
+      requestUri: this.#target ?? this.requestUri,
+      ...(this.#isRaw ? { uri: path, args } : { uri: this.uri, args: this.args }),
       remoteAddress: this.remoteAddress,
+      host: this.host,
+      originalTarget: this.#isChanged ? this.requestUri : undefined,
       requestFields: this.requestFields,
       responseFields: isBeforeAnswer(phase) ? [] : this.#shownResponseFields(),
     });
+  }
+
+  get #isChanged(): boolean {
+    return this.#target !== undefined && this.#target !== this.requestUri;
+  }
+
+  /** `uri` is told as APISIX asks the upstream for it: escaped. */
+  get #isRaw(): boolean {
+    return this.isApisix && this.#isChanged;
   }
 
   #flags(): number {
@@ -240,7 +253,7 @@ export class RequestState {
       case "uri":
         return this.uri;
       case "host":
-        return valueOf(this.requestFields, "host")?.toLowerCase().replace(/:\d*$/, "");
+        return this.host;
       case "https":
         return this.scheme === "https" ? "on" : "";
       case "remote_addr":
@@ -275,6 +288,7 @@ export class RequestState {
   // What plugins change -----------------------------------------------------------------------
 
   setRequestField(name: string, values: readonly string[]): void {
+    if (name.toLowerCase() === "host") this.host = checkedHost(values[0] ?? "localhost");
     if (!SINGLE_IN_REQUESTS.has(name.toLowerCase())) setField(this.requestFields, name, values);
     else setSingleField(this.requestFields, name, values);
   }
@@ -304,11 +318,11 @@ export class RequestState {
     this.responseFields = filterFields(this.responseFields, (lower) => !gone.includes(lower));
   }
 
-  setUri(path: string, args: string): void {
-    this.uri = path;
-    this.args = args;
-    this.#isRaw = this.isApisix;
-    this.#asReceived = false;
+  /** @param uri undefined: it stays. @param target as the upstream gets it. */
+  setUri(uri: string | undefined, args: string | undefined, target: string): void {
+    this.uri = uri ?? this.uri;
+    this.args = args || undefined;
+    this.#target = target;
   }
 
   setBody(body: Uint8Array): void {
@@ -321,7 +335,7 @@ export class RequestState {
     const lower = name.toLowerCase();
     if (lower === "args" && !this.vars.has(lower)) {
       this.args = value;
-      this.#asReceived = false;
+      this.#target = undefined;
       return;
     }
     if (this.vars.has(lower)) {
@@ -345,14 +359,10 @@ export class RequestState {
     const args = this.args ? `?${this.args}` : "";
     return {
       method: this.method,
-      uri: this.#asReceived ? this.requestUri : this.#upstreamPath() + args,
+      uri: this.#target ?? escapePath(this.uri) + args,
       fields: filterFields(this.requestFields, (lower) => !NOT_PROXIED.has(lower)),
       body: this.body.slice(),
     };
-  }
-
-  #upstreamPath(): string {
-    return this.#isRaw ? this.uri : escapePath(this.uri);
   }
 
   /** @throws {Error} when the consumer was not asked for. */

@@ -182,7 +182,7 @@ describe("docs/phases.md", () => {
       assert.equal(headers["x-lua-request"], "PUT /changed/a b=2 set");
       if (phase === "content") return;
       const { method, url } = JSON.parse(text) as Echo;
-      assert.deepEqual([method, url], ["PUT", "/changed/a?b=2"]);
+      assert.deepEqual([method, url], ["PUT", "/changed%2Fa?b=2"]);
     },
     "replace the request's body"({ text }, phase) {
       if (phase !== "content") assert.equal((JSON.parse(text) as Echo).body, "changed");

@@ -106,7 +106,7 @@ describe("requests that are odd", () => {
       assert.equal(escaped.uri, "/a%ff%FEb?x=%ff");
       assert.equal(escaped.path, "/a\ufffd\ufffdb");
       const bytes = seenIn(await raw(nginx, get("/a\xff\xfeb")));
-      assert.equal(bytes.uri, "/a\u00ff\u00feb");
+      assert.equal(bytes.uri, "/a%FF%FEb");
       assert.equal(seenIn(await raw(nginx, get("/%C3%A9"))).path, "/é");
     }));
 

@@ -70,7 +70,7 @@ describe("one message", () => {
       ...[Change.ctx, "user", { id: 7 }],
       ...[Change.requestField, "x-user", "jo"],
       ...[Change.method, "POST"],
-      ...[Change.uri, "/new path", "y=%C3%A9"],
+      ...[Change.uri, "/new path", "y=%C3%A9", "/new%20path?y=%C3%A9", false],
       ...[Change.requestField, "x-a", null],
       ...[Change.variable, "target", "blue"],
       ...[Change.appendField, "set-cookie", "a=1"],

@@ -13,7 +13,6 @@ local values = require "resty.ts.values"
 local has_body = nginx.has_body
 local null = values.null
 local ngx = ngx
-local unescape = ngx.unescape_uri
 local error = error
 local type = type
 local ipairs = ipairs
@@ -149,11 +148,10 @@ function _M.set_request_header(state, name, value)
 end
 
 
--- path: raw, as the upstream gets it. nginx has it decoded.
-function _M.set_uri(state, path, args)
+-- APISIX asks the upstream for its own variable, which has the target as it is spelt.
+function _M.set_uri(state, path, args, target)
     local api_ctx = state.api_ctx
-    -- In a path "+" is a plus, which ngx.unescape_uri takes for a space.
-    nginx.set_uri(state, unescape((gsub(path, "%+", "%%2B"))), args)
+    nginx.set_uri(state, path, args, target, false)
     api_ctx.req_uri_args = nil
     local cache = api_ctx.var._cache
     if cache then
@@ -161,7 +159,7 @@ function _M.set_uri(state, path, args)
             cache[name] = nil
         end
     end
-    api_ctx.var.upstream_uri = args and path .. "?" .. args or path
+    api_ctx.var.upstream_uri = target
 end
 
 

@@ -117,8 +117,8 @@ local function apply_one(state, changes, i, on_failure)
         set_method(plain(a))
         return i + 2
     elseif code == 3 then
-        gateway.set_uri(state, plain(a), plain(b))
-        return i + 3
+        gateway.set_uri(state, plain(a), plain(b), plain(changes[i + 3]), changes[i + 4])
+        return i + 5
     elseif code == 4 then
         gateway.set_body(state, plain(a))
         return i + 2

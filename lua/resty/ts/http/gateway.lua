@@ -5,6 +5,7 @@
 -- Runs on the Lua side. Invariant: nothing of a plugin's changes what such a gateway keeps, or asks
 -- it for something, but through these. Each function gets the request's state.
 
+local set_target = require("resty.ts.http.target").set
 local ngx = ngx
 local ngx_req = ngx.req
 
@@ -64,10 +65,12 @@ function _M.set_request_header(_, name, value)
 end
 
 
--- path: decoded. args: string or nil.
-function _M.set_uri(_, path, args)
-    ngx_req.set_uri(path, false, true)
-    ngx_req.set_uri_args(args or "")
+-- path: as $uri, or nil: it stays. args: string or nil. target: path and query as the upstream gets
+-- them. is_spelt: nginx by itself would spell it otherwise.
+function _M.set_uri(state, path, args, target, is_spelt)
+    local original = state.original_target or ngx.var.request_uri
+    set_target(path, args or "", is_spelt and target)
+    state.target, state.original_target = target, original
 end
 
 

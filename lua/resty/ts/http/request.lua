@@ -27,6 +27,8 @@ local last_id = 0
 -- gateway: what serves it.
 -- text: $request_id, for people.
 -- flags, version: of the head, filled in by snapshot.lua.
+-- target: what a plugin has made of the request's target, or nil.
+-- original_target: $request_uri before that.
 -- kept: whether the host keeps something for it.
 -- ctx_keys: keys of ctx.ctx that TypeScript has set, in order, or nil.
 -- upstream_host, upstream_port: for http.balancer().
@@ -45,6 +47,8 @@ local function new_state()
         text = nil,
         flags = nil,
         version = nil,
+        target = nil,
+        original_target = nil,
         kept = false,
         ctx_keys = nil,
         upstream_host = nil,

@@ -28,9 +28,9 @@ local find, sub = string.find, string.sub
 local tonumber = tonumber
 local setmetatable = setmetatable
 
-local FIXED_BYTES = 40
+local FIXED_BYTES = 48
 local MOST_FIELDS = 1000
-local NO_ARGS = 0xffffffff
+local NOT_THERE = 0xffffffff
 local HTTPS = 2
 local INTERNAL = 4
 local CONTINUES = 8
@@ -121,6 +121,12 @@ local function put_var(r, at, i, name)
     at = put(at, value[0], n)
     buffer32[i] = n
     return at
+end
+
+
+local function put_text(at, i, text)
+    buffer32[i] = #text
+    return put(at, text, #text)
 end
 
 
@@ -227,7 +233,7 @@ local function put_uri(r, at, gateway, state)
         buffer[2] = bor(buffer[2], REWRITTEN)
         buffer32[7] = n
         if not query then
-            buffer32[8] = NO_ARGS
+            buffer32[8] = NOT_THERE
             return at
         end
         buffer32[8] = #rewritten - query
@@ -239,7 +245,7 @@ local function put_uri(r, at, gateway, state)
         at = put(at, value[0], n)
         buffer32[8] = n
     else
-        buffer32[8] = NO_ARGS
+        buffer32[8] = NOT_THERE
     end
     return at
 end
@@ -254,7 +260,7 @@ function _M.build(phase, state, flags, token)
     end
     if flags >= CONTINUES then
         put_fixed(phase, state, flags, token, 0, 0)
-        for i = 5, 9 do
+        for i = 5, 11 do
             buffer32[i] = 0
         end
         view[2] = FIXED_BYTES
@@ -274,9 +280,20 @@ function _M.build(phase, state, flags, token)
     else
         buffer32[5] = 0
     end
-    at = put_var(r, at, 6, "request_uri")
+    local target = state.target
+    if target then
+        at = put_text(at, 6, target)
+    else
+        at = put_var(r, at, 6, "request_uri")
+    end
     at = put_uri(r, at, state.gateway, state)
     at = put_var(r, at, 9, "remote_addr")
+    at = put_var(r, at, 10, "host")
+    if target then
+        at = put_text(at, 11, state.original_target)
+    else
+        buffer32[11] = NOT_THERE
+    end
     at = put_request_fields(at, requests, FIXED_BYTES / 4)
     view[2] = put_response_fields(at, responses, FIXED_BYTES / 4 + 2 * requests)
 end
