@@ -23,12 +23,13 @@ export const HTTP_MODULE = "resty-ts:http";
 
 type Params<K extends keyof Engine> = Engine[K] extends (...args: infer A) => unknown ? A : never;
 
-/** @param life the environment's number. */
+/** @param life the environment's number. @param settleMs as EngineOptions has it. */
 export function newEngine(
   plugins: PluginLoader,
   logger: Logger,
   questions: Questions,
   life: number,
+  settleMs: number,
 ): Engine {
   return new Engine({
     loadPlugin: (name) => plugins.load(name),
@@ -41,6 +42,7 @@ export function newEngine(
     ask: (words) => questions.ask(words),
     checkCarried,
     stackOf,
+    settleMs,
     firstId: life * 0x1_0000_0000,
   });
 }

@@ -6,6 +6,7 @@
  * in the error log before the environment ends or goes on.
  */
 import { knowSchemas } from "../http/config.js";
+import type { Call } from "./call.js";
 import { Channel, type NativeChannel } from "./channel.js";
 import { decode } from "./codec.js";
 import { messageOf, stackOf } from "./describe.js";
@@ -14,7 +15,7 @@ import { Dispatcher, type DispatcherOptions } from "./dispatcher.js";
 import { KeptCompiled } from "./kept.js";
 import { Logger } from "./log.js";
 import { HTTP_MODULE, httpModule, newEngine } from "./http.js";
-import { ModuleLoader } from "./modules.js";
+import { ModuleLoader, type Namespace } from "./modules.js";
 import { provideSdk } from "./sdk-module.js";
 import { completePlatform } from "./platform.js";
 import { PluginLoader } from "./plugins.js";
@@ -54,6 +55,8 @@ export interface HostSettings extends DispatcherOptions {
   readonly watch: boolean;
   /** A file whose change reloads what has changed; "": none. */
   readonly reloadFile: string;
+  /** How long a start, a plugin's setup, handoff or teardown, or a module's top level may take. */
+  readonly startTimeoutMs: number;
   /** Where the inspector listens, an address of loopback with a port; "": it does not. */
   readonly inspect: string;
 }
@@ -72,17 +75,30 @@ export function main(binding: Binding, external: unknown, settings: Uint8Array):
   knowSchemas(kept.schemas, (name) => {
     kept.putSchema(name);
   });
-  const plugins = new PluginLoader(options.plugins, new ModuleLoader(options.plugins, kept));
+  const settleMs = options.startTimeoutMs;
+  const plugins = new PluginLoader(
+    options.plugins,
+    new ModuleLoader(options.plugins, kept, {}, settleMs),
+  );
   const questions = new Questions(channel);
-  const engine = newEngine(plugins, logger, questions, options.life);
-  const modules: ModuleLoader = new ModuleLoader(options.modules, kept, {
-    [HTTP_MODULE]: httpModule(engine, questions),
-    [HOST_MODULE]: { reload: () => reloader.reload() },
-  });
+  const engine = newEngine(plugins, logger, questions, options.life, settleMs);
+  const builtIn: Record<string, Namespace> = { [HTTP_MODULE]: httpModule(engine, questions) };
+  const modules = new ModuleLoader(options.modules, kept, builtIn, settleMs);
   provideSdk();
   completePlatform();
   const dispatcher = new Dispatcher(channel, modules, logger, options);
-  const reloader = new Reloader({ modules, dispatcher, plugins, engine, logger });
+  // Lua has its part in a reload, so it is Lua that begins it.
+  const ask = (): void => {
+    questions.ask(["reload"]).catch((error: unknown) => {
+      logger.write("error", `the reload did not begin: ${messageOf(error)}`);
+    });
+  };
+  const reloader = new Reloader({ modules, dispatcher, plugins, engine, logger, settleMs, ask });
+  builtIn[HOST_MODULE] = {
+    reload(this: Call) {
+      return reloader.reload(this.signal);
+    },
+  };
   logger.captureConsole();
   if (options.inspect !== "") openInspector(options.inspect, logger);
 
@@ -107,12 +123,6 @@ export function main(binding: Binding, external: unknown, settings: Uint8Array):
           logger.write("warn", `${name} will be made again: ${messageOf(error)}`);
         });
     });
-    // Lua has its part in a reload, so it is Lua that begins it.
-    const ask = (): void => {
-      questions.ask(["reload"]).catch((error: unknown) => {
-        logger.write("error", `the reload did not begin: ${messageOf(error)}`);
-      });
-    };
     if (options.reloadFile !== "") watchFile(options.reloadFile, ask);
     if (options.watch) {
       watchFolders([options.modules, options.plugins], () => reloader.files(), ask);

@@ -9,6 +9,7 @@ import { realpath } from "node:fs/promises";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
+import { SETTLE_MS, settleWithin } from "../http/settle.js";
 import { RestyTsError } from "../sdk/errors.js";
 import { compile, CompileError, NoCompilerError, type Compiled } from "./compile.js";
 import { messageOf } from "./describe.js";
@@ -82,6 +83,7 @@ export class ModuleLoader {
   readonly #root: string;
   readonly #kept: KeptCompiled;
   readonly #builtIn: Readonly<Record<string, Namespace>>;
+  readonly #settleMs: number;
   /** By their real paths: "./calc.ts" and "calc.ts" share one state. */
   readonly #modules = new Map<string, Promise<Loaded>>();
   /** Files that Node has loaded itself, or tried to. */
@@ -93,15 +95,18 @@ export class ModuleLoader {
    * @param root absolute path of the folder that modules are loaded from; "": none.
    * @param kept what was compiled before.
    * @param builtIn the host's own, which have no file.
+   * @param settleMs how long a module's top level may wait.
    */
   constructor(
     root: string,
     kept = new KeptCompiled([]),
     builtIn: Readonly<Record<string, Namespace>> = {},
+    settleMs = SETTLE_MS,
   ) {
     this.#root = root;
     this.#kept = kept;
     this.#builtIn = builtIn;
+    this.#settleMs = settleMs;
   }
 
   /** The host's own module of this name, which is there at once. */
@@ -193,7 +198,7 @@ export class ModuleLoader {
     const kept = this.#kept.get(file);
     if (kept !== undefined) {
       const { compiled, stamps } = kept;
-      return { namespace: await evaluate(file, compiled), stamps, text: compiled.text };
+      return { namespace: await this.#evaluate(file, compiled), stamps, text: compiled.text };
     }
     const since = Date.now();
     const compiled: Compiled = await compile(file);
@@ -201,7 +206,20 @@ export class ModuleLoader {
     this.#kept.put(file, compiled, since);
     const { text } = compiled;
     if (text === old?.text) return { ...old, stamps };
-    return { namespace: await evaluate(file, compiled), stamps, text };
+    return { namespace: await this.#evaluate(file, compiled), stamps, text };
+  }
+
+  #evaluate(file: string, compiled: Compiled): Promise<Namespace> {
+    return this.#limited(() => evaluate(file, compiled));
+  }
+
+  /** @throws what its top level throws; {RestyTsError} "handler_failed" at the limit. */
+  #limited(run: () => Promise<Namespace>): Promise<Namespace> {
+    return settleWithin("its top level", this.#settleMs, run, (work) => {
+      work.catch((error: unknown) => {
+        console.error("a module that was given up:", error);
+      });
+    });
   }
 
   async #loadPlain(file: string): Promise<Loaded> {
@@ -215,7 +233,7 @@ export class ModuleLoader {
       delete createRequire(file).cache[file];
     }
     this.#given.add(file);
-    const namespace = await importExternal(url);
+    const namespace = await this.#limited(() => importExternal(url));
     return { namespace, stamps: stampsOf([file], since), text: "" };
   }
 }

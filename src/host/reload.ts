@@ -2,10 +2,11 @@
  * Hot reload: what has changed is loaded beside what is in use, checked and set up, and then put in
  * its place, all at once. What is broken is refused, and the version before it goes on.
  *
- * Thread: the environment's own. Invariant: one reload at a time; until all that can fail has been
- * done nothing in use is changed.
+ * Thread: the environment's own. Invariants: one reload at a time; until all that can fail has been
+ * done nothing in use is changed; what does not settle is refused, and holds up no later reload.
  */
 import type { Engine } from "../http/engine.js";
+import { settleWithin } from "../http/settle.js";
 import { withCompiler } from "./compile.js";
 import { messageOf, stackOf } from "./describe.js";
 import type { Dispatcher, ImportedModule } from "./dispatcher.js";
@@ -32,28 +33,39 @@ interface Parts {
   readonly plugins: PluginLoader;
   readonly engine: Engine;
   readonly logger: Logger;
+  /** How long each of `handoff` and `takeover` of a module may take. */
+  readonly settleMs: number;
+  /** Has Lua begin a reload. */
+  readonly ask: () => void;
 }
 
-/** Hands over what the old version of a module gives, if it gives anything. */
-async function handOver(old: Namespace | undefined, namespace: Namespace): Promise<void> {
-  type Handoff = (() => unknown) | undefined;
-  const given = await (old?.["handoff"] as Handoff)?.();
-  await (namespace["takeover"] as ((given: unknown) => unknown) | undefined)?.(given);
-}
+type HandOver = ((given?: unknown) => unknown) | undefined;
 
 export class Reloader {
   readonly #parts: Parts;
   #last: Promise<unknown> = Promise.resolve();
+  /** The one that has not begun. */
+  #next: Promise<ReloadReport> | undefined;
 
   constructor(parts: Parts) {
     this.#parts = parts;
   }
 
-  /** Never rejects for what a module or plugin does: that is in the report, and in the log. */
-  reload(): Promise<ReloadReport> {
-    const reload = this.#last.then(() => withCompiler(() => this.#reload()));
-    this.#last = reload.catch(() => undefined); // whoever asked is told
-    return reload;
+  /**
+   * Never rejects for what a module or plugin does: that is in the report, and in the log. All who ask
+   * while one is under way share the next.
+   *
+   * @param signal aborted when Lua does not wait any more: it is asked to come for what is ready.
+   */
+  async reload(signal: AbortSignal): Promise<ReloadReport> {
+    this.#next ??= this.#last.then(() => {
+      this.#next = undefined;
+      return withCompiler(() => this.#reload());
+    });
+    this.#last = this.#next.catch(() => undefined); // whoever asked is told
+    const report = await this.#next;
+    if (signal.aborted && report.tokens.length > 0) this.#parts.ask();
+    return report;
   }
 
   /** All files of what is in use. */
@@ -132,10 +144,25 @@ export class Reloader {
     if (newer === undefined) return undefined;
     const { namespace, old, install } = newer;
     for (const module of names) module.check(namespace);
-    await handOver(old, namespace);
+    await this.#handOver(names[0]!.name, old, namespace);
     return () => {
       install();
       for (const module of names) module.use(namespace);
     };
+  }
+
+  /** Hands over what the old version of a module gives, if it gives anything. */
+  async #handOver(name: string, old: Namespace | undefined, namespace: Namespace): Promise<void> {
+    const given = await this.#limited(`${name} handoff`, () => (old?.["handoff"] as HandOver)?.());
+    await this.#limited(`${name} takeover`, () => (namespace["takeover"] as HandOver)?.(given));
+  }
+
+  #limited(title: string, begin: () => unknown): Promise<unknown> {
+    const { settleMs, logger } = this.#parts;
+    return settleWithin(title, settleMs, begin, (work) => {
+      work.catch((error: unknown) => {
+        logger.write("error", `${title} (given up) failed: ${stackOf(error)}`);
+      });
+    });
   }
 }

@@ -23,6 +23,7 @@ import type { BodyRest } from "./response.js";
 import { renewMembers } from "./renewal.js";
 import { Run } from "./run.js";
 import { bodyRunKey, type RequestState, type RunInput, type Services } from "./services.js";
+import { SETTLE_MS } from "./settle.js";
 import { Streams } from "./streams.js";
 
 /** `{ name, conf, options }` of configure. */
@@ -46,6 +47,8 @@ export interface EngineOptions {
   ask: Services["ask"];
   checkCarried: Services["checkCarried"];
   stackOf: Services["stackOf"];
+  /** How long each of setup, handoff and teardown may take: 10 s unless told. */
+  readonly settleMs?: number;
   /** All ids of runs and streams are larger: one that another engine gave is not known here. */
   readonly firstId?: number;
 }
@@ -96,6 +99,7 @@ export class Engine implements Services {
       logFor: (plugin) => options.logFor(plugin),
       report: this.report,
       ask: this.ask,
+      settleMs: options.settleMs ?? SETTLE_MS,
     });
   }
 

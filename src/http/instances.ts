@@ -2,7 +2,8 @@
  * Instances of plugins: how one begins (configuration, setup), how the next version takes over
  * (handoff), and how it ends (teardown), when no chain has it any more.
  *
- * Thread: the environment's own. Invariant: what was set up is torn down once.
+ * Thread: the environment's own. Invariants: what was set up is torn down once, also what was given
+ * up before it was set up; nothing here waits for an author's promise without a limit.
  */
 import type { Log } from "../sdk/context.js";
 import { RestyTsError } from "../sdk/errors.js";
@@ -11,6 +12,7 @@ import { workerPart } from "./apisix.js";
 import type { Chain, ChainMember, ChainOptions, PluginInstance } from "./chain.js";
 import { checkConfig, checkMetadata, checkText } from "./config.js";
 import { checkHook } from "./definition.js";
+import { settleWithin } from "./settle.js";
 import { SharedDictImpl } from "./shared.js";
 
 export interface InstanceServices {
@@ -19,6 +21,8 @@ export interface InstanceServices {
   report(title: string, error: unknown): void;
   /** Asks Lua what needs no request. */
   ask(words: unknown[]): Promise<unknown[]>;
+  /** How long each of setup, handoff and teardown may take. */
+  readonly settleMs: number;
 }
 
 async function configurationOf(plugin: Plugin, given: unknown, options: ChainOptions) {
@@ -49,13 +53,25 @@ export class Instances {
     const { name } = loaded;
     if (options.hook) checkHook(loaded, options.hook);
     const plugin = options.worker === true ? workerPart(loaded) : loaded;
-    const conf: unknown = await configurationOf(plugin, given, options);
-    const metadata: unknown = await checkMetadata(loaded, options.metadata);
+    const conf = await this.#limited(`${name} configuration`, () =>
+      configurationOf(plugin, given, options),
+    );
+    const metadata: unknown = await this.#limited(`${name} metadata`, () =>
+      checkMetadata(loaded, options.metadata),
+    );
     const log = this.#services.logFor(name);
+    const instanceOf = (state: unknown): PluginInstance => ({
+      ...{ loaded, plugin, name, conf, metadata, log },
+      state,
+    });
     try {
       const context = { ...this.#setupContext(log), previous };
-      const state = (await plugin.setup?.(conf, context)) as unknown;
-      return { loaded, plugin, name, conf, metadata, log, state };
+      const state: unknown = await this.#limited(
+        `${name} setup`,
+        () => plugin.setup?.(conf, context) as unknown,
+        (made) => this.teardown([instanceOf(made)]),
+      );
+      return instanceOf(state);
     } catch (error) {
       this.#services.report(`${name} setup`, error);
       const what = error instanceof Error ? error.message : String(error);
@@ -67,7 +83,9 @@ export class Instances {
   async renew(loaded: Plugin, member: ChainMember): Promise<PluginInstance> {
     const { instance, given, options } = member;
     const context = this.#setupContext(instance.log);
-    const previous: unknown = await instance.plugin.handoff?.(instance, context);
+    const previous: unknown = await this.#limited(`${instance.name} handoff`, () =>
+      instance.plugin.handoff?.(instance, context),
+    );
     return this.make(loaded, given, options, previous);
   }
 
@@ -101,14 +119,33 @@ export class Instances {
   async teardown(instances: readonly PluginInstance[]): Promise<void> {
     for (const instance of instances) {
       try {
-        await instance.plugin.teardown?.(instance, {
+        const context = {
           ...this.#setupContext(instance.log),
           replaced: this.#replaced.has(instance),
-        });
+        };
+        await this.#limited(`${instance.name} teardown`, () =>
+          instance.plugin.teardown?.(instance, context),
+        );
       } catch (error) {
         this.#services.report(`${instance.name} teardown`, error);
       }
     }
+  }
+
+  /**
+   * @param undo for what comes of it after the limit.
+   * @throws what `begin` throws, {RestyTsError} "handler_failed" at the limit.
+   */
+  #limited<T>(
+    title: string,
+    begin: () => T | PromiseLike<T>,
+    undo?: (result: T) => Promise<void>,
+  ): Promise<T> {
+    return settleWithin(title, this.#services.settleMs, begin, (work) => {
+      work.then(undo).catch((error: unknown) => {
+        this.#services.report(`${title} (given up)`, error);
+      });
+    });
   }
 
   #setupContext(log: Log): SetupContext {

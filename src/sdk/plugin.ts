@@ -123,7 +123,10 @@ export interface PluginDefinition<S, State, M = any, W = any> {
   /** What it is to Apache APISIX beyond that. */
   readonly apisix?: ApisixOptions<M, W>;
 
-  /** Once for each version of each configuration, before its first request. */
+  /**
+   * Once for each version of each configuration, before its first request. One that has not settled
+   * within ts.start's start_timeout_ms (10 s) has failed.
+   */
   setup?(conf: ConfigOf<S>, ctx: SetupContext): State | Promise<State>;
   /**
    * At a reload, before the newer version's `setup` for the same configuration, which gets what this

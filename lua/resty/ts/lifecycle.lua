@@ -41,6 +41,7 @@ local function settings_of(self, generation)
         kept = values.array(kept),
         watch = options.watch,
         reloadFile = options.reload_file or "",
+        startTimeoutMs = options.start_timeout_ms,
         inspect = options.inspect or "",
     }
 end

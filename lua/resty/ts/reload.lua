@@ -11,13 +11,17 @@ local coroutine_wrap = coroutine.wrap
 local error = error
 local pairs = pairs
 
+-- What does not settle the host gives up after start_timeout_ms each: it answers before that.
+local MOST_WAITS = 10
+
 local _M = {}
 
 
 -- Returns the report of ts.reload; or nil, err, code.
 function _M.run(client)
     local generation = client.generation
-    local report, err, code = client:call(client.reload, client.options.start_timeout_ms)
+    local timeout_ms = client.options.start_timeout_ms * MOST_WAITS
+    local report, err, code = client:call(client.reload, timeout_ms)
     if report == nil then
         return nil, err, code
     end

@@ -149,7 +149,10 @@ describe("misuse is an error with its reason", () => {
     [`http.log("x")`, /the log handlers of plugins cannot be run in access_by_lua/],
     [`http.route("r", {})`, /a chain is a list of one plugin or more/],
     [`http.route("r", { { "x", on_eror = 1 } })`, /a plugin in a chain has no option on_eror/],
-    [`http.route("r", { { "x", on_error = 200 } })`, /on_error of x is "closed", "open" or a status/],
+    [
+      `http.route("r", { { "x", on_error = 200 } })`,
+      /on_error of x is "closed", "open" or a status/,
+    ],
     [`http.route("r", { { "x", timeout_ms = 0 } })`, /timeout_ms of x is a whole number/],
     [`ngx.var.resty_ts_route = "nowhere" http.run()`, /there is no route nowhere: http\.route/],
   ];

@@ -3,9 +3,10 @@ import assert from "node:assert/strict";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
+import { untilState } from "../../support/bridge.js";
 import { until } from "../../support/deadline.js";
-import type { Nginx, NginxOptions } from "../../support/nginx.js";
-import { plainContent } from "../../support/nginx-config.js";
+import { type Nginx, type NginxOptions, withNginx } from "../../support/nginx.js";
+import { content, plainContent } from "../../support/nginx-config.js";
 import { ANY_CONF, ok, phase, plugin, route } from "../../support/plugin-phases.js";
 import { keptOf, untilNothingKept, withPlugins } from "../../support/plugins.js";
 
@@ -153,19 +154,22 @@ describe("a plugin that has changed", () => {
     const plugins = { a: version("a", 1) };
     const together = plainContent(`
       local ts, threads = require "resty.ts", {}
-      for i = 1, 3 do threads[i] = ngx.thread.spawn(ts.reload) end
       for i = 1, 3 do
-          local _, report, err = ngx.thread.wait(threads[i])
-          if not report then return ngx.print(err) end
+          threads[i] = ngx.thread.spawn(function()
+              assert(ts.reload())
+              ngx.say(ngx.location.capture("/sub").header["x-a"])
+          end)
       end
-      ngx.print("ok")`);
-    const options = withChain(["a"], { locations: { "= /_together": together } });
+      for i = 1, 3 do ngx.thread.wait(threads[i]) end`);
+    // Subrequests have no access phase.
+    const sub = phase("rewrite", `http.access("a")`) + ok;
+    const options = withChain(["a"], { locations: { "= /_together": together, "= /sub": sub } });
     return withPlugins(plugins, options, async (nginx) => {
-      await nginx.ask("/");
+      await Promise.all(["/", "/sub"].map((path) => nginx.ask(path)));
       write(nginx, "a.ts", version("a", 2, "setup() { console.log('a set up'); },"));
-      assert.equal((await nginx.ask("/_together")).text, "ok");
+      assert.equal((await nginx.ask("/_together")).text, "2\n2\n2\n");
       assert.equal((await nginx.ask("/")).headers["x-a"], "2");
-      assert.equal(nginx.errorLog().split("a set up").length - 1, 1);
+      assert.equal(nginx.errorLog().split("a set up").length - 1, 2); // for each chain
     });
   });
 
@@ -258,3 +262,86 @@ describe("a request that is under way", () => {
     });
   }
 });
+
+for (const runtime of ["embedded", "process"]) {
+  describe(`what does not settle, ${runtime}`, () => {
+    const never = "new Promise(() => undefined)";
+    const gaveUp = (what: string): RegExp => new RegExp(`${what} did not settle within 3000 ms`);
+    const options = (plugins: Record<string, string>): NginxOptions => ({
+      ts: { runtime, plugins: "plugins", start_timeout_ms: 3000 },
+      files: Object.fromEntries(
+        Object.entries(plugins).map(([name, text]) => [`plugins/${name}.ts`, text]),
+      ),
+      allowLog: [/did not settle within 3000 ms/],
+    });
+
+    test("is refused at a reload, while others are reloaded; the next reload works", () => {
+      const names = ["a", "b", "c"];
+      const plugins = Object.fromEntries(names.map((name) => [name, version(name, 1)]));
+      return withNginx(
+        {
+          ...options(plugins),
+          ...withChain(names),
+          modules: { "m.ts": `export const f = () => 1; export const handoff = () => ${never};` },
+          locations: {
+            ...withChain(names).locations,
+            "= /module": content(`t.reply(ts.import("m.ts").f())`),
+          },
+        },
+        async (nginx) => {
+          await nginx.ask("/");
+          await nginx.ask("/module");
+          write(nginx, "a.ts", version("a", 2, `setup: () => ${never},`));
+          write(nginx, "b.ts", `await ${never};\n${version("b", 2)}`);
+          write(nginx, "c.ts", version("c", 2));
+          write(nginx, "../modules/m.ts", "export const f = () => 2;");
+          const { reloaded, refused } = await reload(nginx);
+          assert.deepEqual(reloaded, ["c"]);
+          assert.deepEqual(Object.keys(refused).sort(), ["a", "b", "m.ts"]);
+          assert.match(refused["a"]!, gaveUp("a setup"));
+          assert.match(refused["b"]!, gaveUp("b.ts: .*top level"));
+          assert.match(refused["m.ts"]!, gaveUp("m.ts handoff"));
+          for (const name of ["a", "b"]) write(nginx, `${name}.ts`, version(name, 3));
+          assert.deepEqual((await reload(nginx)).reloaded, ["a", "b"]);
+          const { headers } = await nginx.ask("/");
+          assert.deepEqual(
+            names.map((name) => headers[`x-${name}`]),
+            ["3", "3", "2"],
+          );
+        },
+      );
+    });
+
+    test("is refused at its first use, and is tried again once it has changed", () => {
+      const plugins = {
+        setup: version("setup", 1, `setup: () => ${never},`),
+        top: `await ${never};\n${version("top", 1)}`,
+      };
+      const names = Object.keys(plugins);
+      const locations = Object.fromEntries(
+        names.map((name) => [`= /${name}`, phase("access", `http.access("${name}")`) + ok]),
+      );
+      return withNginx(
+        { ...options(plugins), locations: { ...RELOAD, ...locations } },
+        async (nginx) => {
+          await untilState(nginx, "ready");
+          const replies = await Promise.all(names.map((name) => nginx.ask(`/${name}`)));
+          assert.deepEqual(
+            replies.map(({ status }) => status),
+            [500, 500],
+          );
+          assert.match(
+            nginx.errorLog(),
+            /setup, access, request .*setup did not settle within 3000/,
+          );
+          assert.match(nginx.errorLog(), /top, access, request .*top level did not settle within/);
+          for (const name of names) write(nginx, `${name}.ts`, version(name, 2));
+          await reload(nginx);
+          for (const name of names) {
+            assert.equal((await nginx.ask(`/${name}`)).headers[`x-${name}`], "2");
+          }
+        },
+      );
+    });
+  });
+}

@@ -20,7 +20,7 @@ function gate(): Gate {
   return { promise, open };
 }
 
-function start() {
+function start(settleMs = 10_000) {
   /** What setup, handoff and teardown did. */
   const events: string[] = [];
   const gates: Partial<Record<"setup" | "access", Gate>> = {};
@@ -52,6 +52,7 @@ function start() {
     ask: (words) => Promise.resolve(words),
     checkCarried() {},
     stackOf: String,
+    settleMs,
   });
   const renew = (plugin: Plugin) => {
     let refused: unknown;
@@ -185,5 +186,78 @@ describe("a renewal", () => {
     assert.match(String(refused), /not for two/);
     assert.deepEqual([await run(1), await run(2)], ["1", "1"]);
     assert.equal(events.at(-1), "teardown 2 for one");
+  });
+});
+
+describe("what does not settle is given up after its time, with the plugin's name:", () => {
+  const never = new Promise<never>(() => undefined);
+  const late = (what: string): RegExp => new RegExp(`a ${what} did not settle within 20 ms`);
+
+  test("setup, at the first use; the next use tries again", async () => {
+    const { engine, events, version, run, renew } = start(20);
+    await renew(version(1, { setup: () => never }));
+    await assert.rejects(engine.configure(1, MEMBERS), late("setup"));
+    assert.match(events.join(), late("setup"));
+    await renew(version(2));
+    await engine.configure(1, MEMBERS);
+    assert.equal(await run(1), "2");
+  });
+
+  test("the check of a configuration", async () => {
+    const { engine, version, renew } = start(20);
+    const schema = {
+      "~standard": { version: 1 as const, vendor: "test", validate: () => never },
+    };
+    await renew(version(1, { schema }));
+    await assert.rejects(engine.configure(1, MEMBERS), late("configuration"));
+  });
+
+  for (const what of ["setup", "handoff"] as const) {
+    test(`${what}, at a renewal; the version before goes on, and the next renewal works`, async () => {
+      const { engine, version, run, renew } = start(20);
+      await renew(version(1, what === "handoff" ? { handoff: () => never } : {}));
+      await engine.configure(1, MEMBERS);
+      const { tokens, refused } = await renew(version(2, { setup: () => never }));
+      assert.deepEqual(tokens, []);
+      assert.match(String(refused), late(what));
+      assert.equal(await run(1), "1");
+      if (what === "handoff") return; // it is version 1's, which stays
+      assert.deepEqual((await renew(version(3))).tokens, [1]);
+    });
+  }
+
+  test("teardown, at a renewal and at the end", async () => {
+    const { engine, events, version, renew } = start(20);
+    await renew(version(1, { teardown: () => never }));
+    await engine.configure(1, MEMBERS);
+    assert.deepEqual((await renew(version(2, { teardown: () => never }))).tokens, [1]);
+    assert.deepEqual((await renew(version(3))).tokens, [1]);
+    await engine.configure(2, MEMBERS, 1);
+    await engine.release([1]);
+    const given = events.filter((event) => late("teardown").test(event));
+    assert.equal(given.length, 2);
+  });
+
+  test("what a setup comes to after that is torn down, and what it fails with is logged", async () => {
+    const { engine, events, gates, version, renew } = start(20);
+    gates.setup = gate();
+    await assert.rejects(engine.configure(1, MEMBERS), late("setup"));
+    gates.setup.open();
+    await new Promise(setImmediate);
+    assert.equal(events.at(-1), "teardown 1");
+    const failing = gate();
+    await renew(
+      version(2, {
+        setup: async () => {
+          await failing.promise;
+          throw new Error("too late");
+        },
+      }),
+    );
+    await assert.rejects(engine.configure(1, MEMBERS), late("setup"));
+    failing.open();
+    await new Promise(setImmediate);
+    assert.match(events.at(-1)!, /^a setup \(given up\): Error: too late/);
+    assert.equal(engine.kept.chains, 0);
   });
 });

@@ -30,6 +30,7 @@ local ngx = ngx
 
 local MOST_INLINE = 1000
 local KEY_BYTES = 16384
+local ANSWER_MS = 1000
 local EMPTY = {}
 
 local null = values.null
@@ -247,7 +248,7 @@ local function learn(chain, client, token, generation, described)
     local version = known[token]
     if not version then
         version = { chain = chain, client = client, token = token, generation = nil, phases = nil,
-                    renewing_until = 0 }
+                    flight = nil }
         known[token] = version
     end
     version.generation, version.phases = generation, phases
@@ -270,10 +271,11 @@ local function replay(client, add)
 end
 
 
--- How long `configure` may take. Node may still be starting, and `setup` may take its time.
+-- How long `configure` may take. Node may still be starting, and `setup` may take its time: the
+-- host gives it up after start_timeout_ms, and says whose it was.
 local function configure_ms(self, client, phase)
     if not phase or not phase.sync then
-        return client.options.start_timeout_ms
+        return client.options.start_timeout_ms + ANSWER_MS
     end
     -- Once only, when that is in vain: a worker that waits serves nobody.
     return self.slow and client.options.sync_timeout_ms or host.SYNC_START_MS
@@ -341,10 +343,8 @@ local function renew(self, client, old)
     tokens = tokens + 1
     local token, generation = tokens, client.generation
     local timeout_ms = client.options.start_timeout_ms
-    old.renewing_until = client.now_ms() + timeout_ms
     local described, err = host.call(client, host.configure, false, timeout_ms, 3, token,
                                      self.members, old.token)
-    old.renewing_until = 0
     if described ~= nil and self.version == old then
         self.token = token
         self.version = learn(self, client, token, generation, described)
@@ -365,10 +365,9 @@ function _M.renew(client, generation, renewed)
         if client.generation ~= generation then
             return -- the next one has loaded all anew
         end
-        if version and version.chain.version == version
-           and version.renewing_until < client.now_ms()
-        then
-            renew(version.chain, client, version)
+        if version and version.chain.version == version then
+            -- Another reload may be at it.
+            flight.share(version, client, host.configure, renew, version.chain, client, version)
         end
     end
 end
