@@ -12,6 +12,7 @@ import type { HttpRequestWithBody } from "../sdk/http.js";
 import { Change, wireBytes } from "./changes.js";
 import { malformed } from "./client-error.js";
 import { Fields } from "./fields.js";
+import { isForm, readForm } from "./form.js";
 import { type Head, HeadFlag, HeadText } from "./head.js";
 import { originOf } from "./origin.js";
 import { Query, queryText, RequestUrl } from "./query.js";
@@ -21,7 +22,6 @@ import { checkMethod } from "./validate.js";
 
 const DEFAULT_MAX_BYTES = 1_048_576;
 const EMPTY = new Uint8Array(0);
-const FORM_TYPE = /^\s*(multipart\/form-data|application\/x-www-form-urlencoded)\s*(;|$)/i;
 const strictUtf8 = new TextDecoder("utf-8", { fatal: true });
 
 /** What a request needs of the run that it is part of. */
@@ -188,19 +188,14 @@ export class RequestImpl implements HttpRequestWithBody {
 
   async formData(maxBytes?: number): Promise<FormData> {
     const type = this.headers.get("content-type") ?? "";
-    if (!FORM_TYPE.test(type)) {
+    if (!isForm(type)) {
       throw new RestyTsError(
         "unsupported_media_type",
         `the request's content-type is ${JSON.stringify(type)}: ` +
           "a form is multipart/form-data or application/x-www-form-urlencoded",
       );
     }
-    const bytes = await this.#readable(maxBytes);
-    try {
-      return await new Response(bytes, { headers: { "content-type": type } }).formData();
-    } catch (error) {
-      throw malformed("the request's form", error);
-    }
+    return readForm(await this.#readable(maxBytes), type);
   }
 
   setBody(body: string | Uint8Array): void {

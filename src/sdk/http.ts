@@ -130,7 +130,8 @@ export interface HttpRequestWithBody extends HttpRequest {
   /** The body as JSON. @throws {RestyTsError} as text() does; "bad_request" when it is malformed. */
   json<T = unknown>(maxBytes?: number): Promise<T>;
   /**
-   * The body as a form: multipart/form-data or application/x-www-form-urlencoded.
+   * The body as a form: multipart/form-data (RFC 7578, with filename* of RFC 8187) or
+   * application/x-www-form-urlencoded; of 10,000 parts at most.
    *
    * @throws {RestyTsError} as text() does; "bad_request" when it is malformed, "unsupported_media_type"
    * when the Content-Type is another.

@@ -329,7 +329,7 @@ export const requestCases: readonly Case[] = [
       body: multipart,
     },
     expect: {
-      upstream: { field: { "X-Seen": '[["a","1"],["f",["f.txt","file\'s text"]]]' } },
+      upstream: { field: { "X-Seen": '[["a","1"],["f",["f.txt","text/plain","file\'s text"]]]' } },
     },
   },
   ...["bytes", "stream"].map((action): Case => ({

@@ -4,6 +4,7 @@
  */
 import type { Case } from "./case.ts";
 import { chainCases } from "./cases-chain.ts";
+import { formCases } from "./cases-forms.ts";
 import { lastCases } from "./cases-last.ts";
 import { mistakeCases } from "./cases-mistakes.ts";
 import { requestCases } from "./cases-request.ts";
@@ -11,6 +12,7 @@ import { responseCases } from "./cases-response.ts";
 
 export const cases: readonly Case[] = [
   ...requestCases,
+  ...formCases,
   ...mistakeCases,
   ...responseCases,
   ...chainCases,

@@ -129,7 +129,8 @@ const tsRooms: Record<string, { readonly rooms: readonly string[]; readonly pack
   sdk: { rooms: ["sdk"], packages: /^@sinclair\/typebox$/ },
   http: {
     rooms: ["http", "sdk"],
-    packages: /^(node:(fs|stream|timers|crypto|net|zlib)|ajv(\/.*)?|ajv-formats|cookie)$/,
+    packages:
+      /^(node:(fs|stream|timers|crypto|net|zlib)|ajv(\/.*)?|ajv-formats|cookie|@fastify\/busboy)$/,
   },
   host: {
     rooms: ["host", "http", "sdk"],

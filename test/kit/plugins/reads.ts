@@ -24,7 +24,10 @@ const actions: Record<string, (ctx: RequestContext) => Promise<unknown>> = {
   form: async ({ request }) => {
     const fields: unknown[] = [];
     for (const [name, value] of await request.formData()) {
-      fields.push([name, typeof value === "string" ? value : [value.name, await value.text()]]);
+      fields.push([
+        name,
+        typeof value === "string" ? value : [value.name, value.type, await value.text()],
+      ]);
     }
     return fields;
   },
