@@ -75,6 +75,33 @@ typedef struct {
     rts_text_t value;
 } rts_field_t;
 
+/* As nginx has a text, the beginning of a field, and a list of them (ngx_str_t, ngx_table_elt_t,
+ * ngx_list_t). A response's field whose hash is 0 is not sent. */
+typedef struct {
+    size_t bytes;
+    uint8_t *data;
+} rts_nginx_text_t;
+
+typedef struct {
+    uintptr_t hash;
+    rts_nginx_text_t name;
+    rts_nginx_text_t value;
+} rts_nginx_field_t;
+
+typedef struct rts_nginx_part {
+    uint8_t *first;
+    uintptr_t n;
+    struct rts_nginx_part *next;
+} rts_nginx_part_t;
+
+typedef struct {
+    rts_nginx_part_t *last;
+    rts_nginx_part_t part;
+    size_t field_bytes;
+    uintptr_t room;
+    void *pool;
+} rts_nginx_list_t;
+
 typedef struct {
     const char *library_dir;
     const char *libnode; /* embedded: NULL looks for one */
@@ -236,6 +263,35 @@ int rts_utf8_valid(const char *s, size_t n);
  * Returns: where they end; when that is more than size, nothing was written. */
 uint32_t rts_put_fields(uint8_t *buffer, uint32_t size, uint32_t at, uint32_t *lengths,
                         const rts_field_t *fields, uint32_t n);
+
+/* Looks for a list of fields in nginx's request, an ngx_http_request_t: the layout depends on how
+ * nginx was built, and its lists look like nothing else. The first is the request's, the next the
+ * response's.
+ * Threads: Lua.
+ * Returns: the list's offset in bytes, `from` or more; 0 when there is none in the first 1,024. */
+uint32_t rts_find_list(const void *request, uint32_t from);
+
+/* Counts the response's fields. *known gets 1 when Content-Type is among them, 2 Content-Length, 4
+ * Last-Modified: nginx has those elsewhere, too.
+ * Threads: Lua. */
+uint32_t rts_count_listed(const rts_nginx_list_t *list, uint32_t *known);
+
+/* rts_put_fields for the fields that rts_count_listed counts, in their order. */
+uint32_t rts_put_listed(uint8_t *buffer, uint32_t size, uint32_t at, uint32_t *lengths,
+                        const rts_nginx_list_t *list);
+
+/* The list's first field of this name, in any case, behind `after`; NULL after: from the beginning.
+ * all: not 0 takes those whose hash is 0, too.
+ * Threads: Lua.
+ * Returns: NULL when there is none. */
+rts_nginx_field_t *rts_next_listed(const rts_nginx_list_t *list, const char *name, size_t bytes,
+                                   const rts_nginx_field_t *after, int all);
+
+/* Has nginx send none of the response's fields of this name but for the first `keep` of them.
+ * Threads: Lua.
+ * Returns: how many there are then. */
+uint32_t rts_drop_listed(const rts_nginx_list_t *list, const char *name, size_t bytes,
+                         uint32_t keep);
 
 /* The handler of an ngx_http_cleanup_t: notes that the request has ended whose number is in `id`
  * (the pointer itself; nothing is read through it).

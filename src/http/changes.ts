@@ -19,6 +19,7 @@ export const Change = {
   appendField: 16,
   attachConsumer: 17,
   refused: 18,
+  writeField: 20,
 } as const;
 
 /** code, arguments, code, arguments, …; null: none. */
@@ -29,6 +30,40 @@ const ASCII = /^[\0-\x7f]*$/;
 /** A byte string for the wire: as a string when that is the same bytes. */
 export function wireBytes(text: string): string | Uint8Array {
   return ASCII.test(text) ? text : Buffer.from(text, "latin1");
+}
+
+/** What is ASCII, and what lua-nginx-module neither deletes, as it does the empty, nor escapes. */
+const PLAIN = /^[\t -~]+$/;
+const NEEDS_WRITING = /^$|[^\t -~\x80-\xff]/;
+
+/** Whether lua-nginx-module makes another name of it, or another number of fields. */
+function isOddName(name: string): boolean {
+  return name.includes("_") || (name.length === 16 && name.toLowerCase() === "www-authenticate");
+}
+
+/**
+ * Notes what becomes of a field.
+ * @param code requestField, responseField or appendField.
+ * @param values null: it is deleted.
+ */
+export function changeField(
+  to: { change(code: number, ...values: unknown[]): void },
+  code: number,
+  name: string,
+  values: string | readonly string[] | null,
+): void {
+  const isOdd = code !== Change.requestField && isOddName(name);
+  if (!isOdd && typeof values === "string" && PLAIN.test(values)) {
+    to.change(code, name, values);
+    return;
+  }
+  const all = typeof values === "string" ? [values] : (values ?? []);
+  const wire = all.map(wireBytes);
+  if (isOdd || all.some((value) => NEEDS_WRITING.test(value))) {
+    to.change(Change.writeField, code, name, wire);
+    return;
+  }
+  to.change(code, name, wire.length === 0 ? null : wire.length === 1 ? wire[0] : wire);
 }
 
 /** The byte string that came as a string (UTF-8) or as bytes. */

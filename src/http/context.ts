@@ -2,7 +2,7 @@
  * `ctx` of a handler: a thin face of the run, one for each handler, so that its log lines and its
  * signal are its own.
  */
-import { RestyTsError } from "../sdk/errors.js";
+import { type RestyTsError } from "../sdk/errors.js";
 import type { ApisixRequest } from "../sdk/apisix.js";
 import type { Log } from "../sdk/context.js";
 import type {
@@ -17,12 +17,14 @@ import type {
   Variables,
 } from "../sdk/http.js";
 import { ApisixRequestImpl } from "./apisix.js";
-import { Change } from "./changes.js";
+import { Change, fromWire } from "./changes.js";
 import type { Handler } from "./chain.js";
 import { HeadFlag } from "./head.js";
+import { FlatFieldsReader } from "./read-fields.js";
 import type { Run } from "./run.js";
 import { SharedDictImpl } from "./shared.js";
 import { bytesOf, textOf } from "./text.js";
+import { checkPort, checkUpstreamHost } from "./validate.js";
 
 const EXITED: Exit = Object.freeze({ exited: true });
 const VARIABLE_NAME = /^[A-Za-z0-9_]+$/;
@@ -106,7 +108,7 @@ export class PhaseContext implements RequestContext, BodyFilterContext {
     });
     return {
       status: status as number,
-      headers: headers as Record<string, string>,
+      headers: new FlatFieldsReader((headers as (string | Uint8Array)[]).map(fromWire)),
       body: received as Uint8Array,
     };
   }
@@ -114,10 +116,12 @@ export class PhaseContext implements RequestContext, BodyFilterContext {
   setUpstream(host: string, port?: number): void {
     this.run.mustWait("ctx.setUpstream");
     const unix = host.startsWith("unix:");
-    if (!unix && (!Number.isInteger(port) || port! < 1 || port! > 65_535)) {
-      throw new RestyTsError("bad_response", `${String(port)} is no port of an upstream`);
-    }
-    this.run.change(Change.upstream, host, unix ? null : port);
+    const isApisix = (this.run.head.flags & HeadFlag.apisix) !== 0;
+    this.run.change(
+      Change.upstream,
+      unix ? host : checkUpstreamHost(host, isApisix),
+      unix ? null : checkPort(port),
+    );
   }
 
   exit(status: number, body?: string | Uint8Array | object): Exit {

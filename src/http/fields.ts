@@ -6,6 +6,8 @@
  */
 import type { HeaderFields } from "../sdk/http.js";
 import type { FieldSource, FlatFields, Head } from "./head.js";
+import { ReadableFields, separatorOf } from "./read-fields.js";
+import { SINGLE_IN_REQUESTS, SINGLE_IN_RESPONSES } from "./single-fields.js";
 import { checkFieldChange, checkFieldName, checkFieldValue } from "./validate.js";
 
 /**
@@ -43,7 +45,7 @@ interface Changed {
   readonly own: FlatFields;
 }
 
-export class Fields implements HeaderFields {
+export class Fields extends ReadableFields implements HeaderFields {
   private readonly head: Head;
   private readonly side: Side;
   private source: FieldSource | undefined = undefined;
@@ -52,6 +54,7 @@ export class Fields implements HeaderFields {
 
   /** @param changed told of changes; a text: why there may be none. */
   constructor(head: Head, side: Side, changed: FieldChange | string) {
+    super();
     this.head = head;
     this.side = side;
     this.changed = changed;
@@ -74,64 +77,58 @@ export class Fields implements HeaderFields {
         const to = offsets[i + 1]!;
         if (to - from !== lower.length || !isName(text, from, lower)) continue;
         const value = text.slice(to, offsets[i + 2]);
-        found = found === null ? value : `${found}, ${value}`;
+        found = found === null ? value : found + separatorOf(lower) + value;
       }
     }
     if (changes === undefined) return found;
     const { own } = changes;
     for (let i = 0; i < own.length; i += 2) {
       if (!isField(own[i]!, lower)) continue;
-      found = found === null ? own[i + 1]! : `${found}, ${own[i + 1]!}`;
+      found = found === null ? own[i + 1]! : found + separatorOf(lower) + own[i + 1]!;
     }
     return found;
   }
 
   getAll(name: string): string[] {
-    const lower = checkFieldName(name);
-    const found: string[] = [];
-    this.#each((candidate, value) => {
-      if (isField(candidate, lower)) found.push(value);
-    });
-    return found;
+    return this.#valuesOf(checkFieldName(name));
   }
 
-  has(name: string): boolean {
-    return this.get(name) !== null;
-  }
-
-  set(name: string, value: string | readonly string[]): void {
+  set(name: string, value: string | number | readonly (string | number)[]): void {
     const lower = this.#mayChange(name);
-    if (typeof value === "string") {
-      const checked = checkFieldValue(lower, value);
-      this.#remove(lower).own.push(name, checked);
-      (this.changed as FieldChange)(name, checked);
+    if (Array.isArray(value)) {
+      const values = (value as readonly unknown[]).map((item) => checkFieldValue(lower, item));
+      if (values.length > 1 && this.#isSingle(lower))
+        this.#setOne(name, lower, joined(lower, values));
+      else this.#setAll(name, lower, values);
       return;
     }
-    const values = [...value].map((item) => checkFieldValue(lower, item));
-    const { own } = this.#remove(lower);
-    for (const item of values) own.push(name, item);
-    this.#tell(name, values);
+    const checked = checkFieldValue(lower, value);
+    if (this.#isSingle(lower)) {
+      this.#setOne(name, lower, checked);
+      return;
+    }
+    this.#remove(lower).own.push(name, checked);
+    (this.changed as FieldChange)(name, checked);
   }
 
-  append(name: string, value: string): void {
+  append(name: string, value: string | number): void {
     const lower = this.#mayChange(name);
     const checked = checkFieldValue(lower, value);
+    if (this.#isSingle(lower)) {
+      this.#setOne(name, lower, joined(lower, [...this.#valuesOf(lower), checked]));
+      return;
+    }
     this.#changes().own.push(name, checked);
-    this.#tell(name, this.getAll(name), checked);
+    this.#tell(name, this.#valuesOf(lower), checked);
   }
 
   delete(name: string): void {
     const lower = this.#mayChange(name);
-    if (!this.has(name)) return;
-    this.#remove(lower);
-    this.#tell(name, []);
+    // All of the request's are known here; nginx may have, or get, others of a response.
+    if (this.side === "request" && !this.has(name)) return;
+    this.#setAll(name, lower, []);
   }
 
-  *[Symbol.iterator](): Iterator<[string, string]> {
-    yield* this.pairs();
-  }
-
-  /** For Request and Response of Fetch, which take pairs. */
   pairs(): [string, string][] {
     const pairs: [string, string][] = [];
     this.#each((name, value) => pairs.push([name, value]));
@@ -146,6 +143,26 @@ export class Fields implements HeaderFields {
 
   restore(changes: Changed | undefined): void {
     this.changes = changes;
+  }
+
+  #valuesOf(lower: string): string[] {
+    const { changes } = this;
+    const found: string[] = [];
+    if (changes === undefined || !changes.hidden.includes(lower)) {
+      const { text, offsets } = this.#source();
+      for (let i = 0; i < offsets.length - 1; i += 2) {
+        const from = offsets[i]!;
+        const to = offsets[i + 1]!;
+        if (to - from === lower.length && isName(text, from, lower)) {
+          found.push(text.slice(to, offsets[i + 2]));
+        }
+      }
+    }
+    const own = changes?.own ?? [];
+    for (let i = 0; i < own.length; i += 2) {
+      if (isField(own[i]!, lower)) found.push(own[i + 1]!);
+    }
+    return found;
   }
 
   /** Handlers that only set fields have no need of it. */
@@ -177,6 +194,24 @@ export class Fields implements HeaderFields {
     return lower;
   }
 
+  #isSingle(lower: string): boolean {
+    return (this.side === "request" ? SINGLE_IN_REQUESTS : SINGLE_IN_RESPONSES).has(lower);
+  }
+
+  /** Of a field that nginx has once: of several lines it would replace one alone. */
+  #setOne(name: string, lower: string, value: string): void {
+    if (this.#valuesOf(lower).length > 1) (this.changed as FieldChange)(name, null);
+    // nginx has no empty ones of its own; any other field may be empty (RFC 9110, 5.5).
+    const isNone = value === "" && (this.side === "response" || lower === "host");
+    this.#setAll(name, lower, isNone ? [] : [value]);
+  }
+
+  #setAll(name: string, lower: string, values: string[]): void {
+    const { own } = this.#remove(lower);
+    for (const item of values) own.push(name, item);
+    this.#tell(name, values);
+  }
+
   #remove(lower: string): Changed {
     const changes = this.#changes();
     const { hidden, own } = changes;
@@ -197,4 +232,8 @@ export class Fields implements HeaderFields {
     const all = values.length === 0 ? null : values.length === 1 ? values[0]! : values;
     change(name, all, appended);
   }
+}
+
+function joined(lower: string, values: readonly string[]): string {
+  return values.join(separatorOf(lower));
 }

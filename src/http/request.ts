@@ -9,7 +9,7 @@ import { Readable } from "node:stream";
 import { parse as parseCookies } from "cookie";
 import { RestyTsError } from "../sdk/errors.js";
 import type { HttpRequestWithBody } from "../sdk/http.js";
-import { Change, wireBytes } from "./changes.js";
+import { Change, changeField, wireBytes } from "./changes.js";
 import { malformed } from "./client-error.js";
 import { Fields } from "./fields.js";
 import { isForm, readForm } from "./form.js";
@@ -131,19 +131,17 @@ export class RequestImpl implements HttpRequestWithBody {
       this.owner.requestIsFixed ??
         ((name, values) => {
           this.cookiesMade = undefined;
-          this.owner.change(
-            Change.requestField,
-            name,
-            Array.isArray(values) ? values.map(wireBytes) : values && wireBytes(values),
-          );
+          changeField(this.owner, Change.requestField, name, values);
         }),
     ));
   }
 
   get cookies(): Readonly<Record<string, string>> {
-    return (this.cookiesMade ??= {
-      ...parseCookies(this.headers.getAll("cookie").join("; ")),
-    } as Record<string, string>);
+    // parseCookies' has no prototype.
+    return (this.cookiesMade ??= parseCookies(this.headers.get("cookie") ?? "") as Record<
+      string,
+      string
+    >);
   }
 
   get body(): ReadableStream<Uint8Array> {

@@ -1,11 +1,10 @@
 /** The response of one phase, and what becomes of a Fetch Response that a handler returned. */
 import { RestyTsError } from "../sdk/errors.js";
 import type { HttpResponse } from "../sdk/http.js";
-import { Change, wireBytes } from "./changes.js";
+import { Change, changeField } from "./changes.js";
 import { isDecoded, mayBeEncoded } from "./codings.js";
 import { Fields } from "./fields.js";
 import type { Head } from "./head.js";
-import { isBeforeAnswer } from "./phases.js";
 import { checkBodyAllowed, checkStatus, isHopByHop } from "./validate.js";
 
 /** What a response needs of the run that it is part of. */
@@ -47,16 +46,8 @@ export class ResponseImpl implements HttpResponse {
               "content-length is nginx's: it counts the body itself (a filter may delete it)",
             );
           }
-          // Before the header, what others have set is not known here.
-          if (appended !== undefined && isBeforeAnswer(this.owner.head.phase)) {
-            this.owner.change(Change.appendField, name, wireBytes(appended));
-            return;
-          }
-          this.owner.change(
-            Change.responseField,
-            name,
-            Array.isArray(values) ? values.map(wireBytes) : values && wireBytes(values),
-          );
+          if (appended === undefined) changeField(this.owner, Change.responseField, name, values);
+          else changeField(this.owner, Change.appendField, name, appended);
         }),
     ));
   }

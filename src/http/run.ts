@@ -98,7 +98,7 @@ export class Run {
 
   get vars(): Record<string, string | undefined> {
     if (this.varsMade === undefined) {
-      this.varsMade = {};
+      this.varsMade = Object.create(null) as Record<string, string | undefined>;
       for (const [i, name] of this.chain.vars.entries()) {
         this.varsMade[name] = textOf(this.input.vars?.[i]);
       }

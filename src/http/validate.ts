@@ -2,6 +2,7 @@
  * What HTTP allows a plugin to set (RFC 9110, RFC 9112): checked where it is set, so that the stack
  * shows who did it.
  */
+import { isIPv4, isIPv6 } from "node:net";
 import { RestyTsError } from "../sdk/errors.js";
 
 /** RFC 9110, 5.6.2. */
@@ -66,8 +67,9 @@ export function checkFieldChange(lower: string, side: "request" | "response" = "
 }
 
 export function checkFieldValue(lower: string, value: unknown): string {
+  if (typeof value === "number") return String(value);
   if (typeof value !== "string") {
-    refuse(`the value of ${lower} is a string, not a ${typeof value}`);
+    refuse(`invalid value of ${lower}: expected a string or a number, not a ${typeof value}`);
   }
   if (PLAIN_VALUE.test(value)) return value;
   const bad = BAD_IN_VALUE.exec(value);
@@ -79,7 +81,20 @@ export function checkFieldValue(lower: string, value: unknown): string {
         : { 0: "NUL", 10: "LF", 13: "CR" }[code]!;
     refuse(`the value of ${lower} has ${what} at ${bad.index}: ${shown(value)}`);
   }
-  return value.trim();
+  return trimmed(value);
+}
+
+/** Without optional whitespace (RFC 9110, 5.6.3): other bytes around a value are a part of it. */
+export function trimmed(value: string): string {
+  let from = 0;
+  let to = value.length;
+  while (from < to && isSpace(value.charCodeAt(from))) from++;
+  while (to > from && isSpace(value.charCodeAt(to - 1))) to--;
+  return value.slice(from, to);
+}
+
+function isSpace(code: number): boolean {
+  return code === 32 || code === 9;
 }
 
 export function checkStatus(status: unknown, least = 200): number {
@@ -98,4 +113,21 @@ export function checkMethod(method: unknown): string {
     refuse(`${shown(String(method))} is no method: it must be a token (RFC 9110)`);
   }
   return method;
+}
+
+export function checkPort(port: unknown): number {
+  if (typeof port !== "number" || !Number.isInteger(port) || port < 1 || port > 65_535) {
+    refuse(`invalid port ${String(port)}: expected an integer from 1 to 65535`);
+  }
+  return port;
+}
+
+/** @returns the host as nginx wants it: an IPv6 address in brackets. */
+export function checkUpstreamHost(host: string, takesNames: boolean): string {
+  const bare = host.replace(/^\[(.*)\]$/, "$1");
+  if (isIPv6(bare) && !bare.includes("%")) return `[${bare}]`;
+  if (!isIPv4(host) && !takesNames) {
+    refuse(`invalid upstream address ${shown(host)}: expected an IP address or "unix:/path"`);
+  }
+  return host;
 }

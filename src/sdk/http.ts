@@ -17,28 +17,55 @@ export type Carried =
   | { readonly [key: string]: Carried | undefined };
 
 /**
- * Header fields, in the order they came, repeated ones kept. Names compare without regard to case.
- * Values are byte strings, as in Fetch: each character is one byte, U+0000 to U+00FF.
- *
- * @throws {RestyTsError} "bad_response" from everything that changes fields: a name that is no token
- * (RFC 9110, 5.1), a value with CR, LF, NUL or a character above U+00FF, or a hop-by-hop field
- * (RFC 9110, 7.6.1), which belongs to nginx, as do Content-Length and Expect of a request.
+ * Header fields to read, in the order they came, repeated ones kept, with the reading methods of
+ * Fetch's Headers. Names compare without regard to case. Values are byte strings, as in Fetch: each
+ * character is one byte, U+0000 to U+00FF.
  */
-export interface HeaderFields extends Iterable<[name: string, value: string]> {
-  /** All values of the name joined by ", ", as Fetch does it; null when there is none. */
+export interface ReadonlyHeaderFields extends Iterable<[name: string, value: string]> {
+  /**
+   * All values of the name joined by ", ", as Fetch does it, those of Cookie by "; " (RFC 9113,
+   * 8.2.3); null when there is none.
+   */
   get(name: string): string | null;
   /** Each value of the name on its own. */
   getAll(name: string): string[];
+  /** Each Set-Cookie on its own: what joins them cannot be taken apart. */
+  getSetCookie(): string[];
   /** Whether there is a field of the name, with an empty value, too. */
   has(name: string): boolean;
-  /** Replaces all fields of the name; an array makes one field of each item. */
-  set(name: string, value: string | readonly string[]): void;
-  /** Adds a field and keeps those that are there. */
-  append(name: string, value: string): void;
-  /** Removes all fields of the name. */
-  delete(name: string): void;
+  /** Each field's name, spelled as it came; a repeated one as often as it is there. */
+  keys(): IterableIterator<string>;
+  /** Each field's value. */
+  values(): IterableIterator<string>;
+  /** Each field: name and value. */
+  entries(): IterableIterator<[name: string, value: string]>;
+  /** Calls `visit` for each field. */
+  forEach(
+    visit: (value: string, name: string, fields: ReadonlyHeaderFields) => void,
+    thisArg?: unknown,
+  ): void;
   /** How many fields there are. */
   readonly size: number;
+}
+
+/**
+ * Header fields that may be changed. What a field has after a change is what is sent: a field that
+ * nginx has once (docs/plugins.md, "Fields") is one line, whose values are joined.
+ *
+ * @throws {RestyTsError} "bad_response" from everything that changes fields: a name that is not a token
+ * (RFC 9110, 5.1), a value with CR, LF, NUL or a character above U+00FF, or a hop-by-hop field
+ * (RFC 9110, 7.6.1), which belongs to nginx, as do Content-Length and Expect of a request.
+ */
+export interface HeaderFields extends ReadonlyHeaderFields {
+  /**
+   * Replaces all fields of the name; an array makes one field of each item. Spaces and tabs around a
+   * value are not part of it.
+   */
+  set(name: string, value: string | number | readonly (string | number)[]): void;
+  /** Adds a value and keeps those that are there. */
+  append(name: string, value: string | number): void;
+  /** Removes all fields of the name, also one that is not known here, as nginx adds it later. */
+  delete(name: string): void;
 }
 
 /**
@@ -98,9 +125,12 @@ export interface HttpRequest {
   readonly httpVersion: string;
   /** The client's address as nginx has it ($remote_addr): with the realip module, the real one. */
   readonly remoteAddress: string;
-  /** Of the request; what is changed, the upstream and later Lua code see. 1,000 at most. */
+  /** Of the request; what is changed, the upstream and later Lua code see. */
   readonly headers: HeaderFields;
-  /** Of the Cookie field, decoded; the first of a name wins. Made when first read. */
+  /**
+   * Of the Cookie field, decoded; the first of a name wins. Made when first read. It has no
+   * prototype: what the client has not sent is undefined, whatever its name.
+   */
   readonly cookies: Readonly<Record<string, string>>;
 }
 
@@ -223,8 +253,8 @@ export interface SubrequestOptions {
 export interface SubrequestResult {
   /** As the location answered; a status of 400 or above is no error here. */
   readonly status: number;
-  /** By lower-case name; a repeated field's values joined by ", ". */
-  readonly headers: Readonly<Record<string, string>>;
+  /** In the order of their names; repeated ones, Set-Cookie say, kept. */
+  readonly headers: ReadonlyHeaderFields;
   /** The whole body; of length 0 when there is none. */
   readonly body: Uint8Array;
 }
@@ -314,9 +344,9 @@ export interface RequestContext extends BaseContext {
   /**
    * The upstream's address for http.balancer() in balancer_by_lua*.
    *
-   * @param host an IP address, or "unix:/path".
+   * @param host an IP address, IPv6 with or without brackets, or "unix:/path"; in APISIX also a name.
    * @param port 1 to 65535; not for "unix:".
-   * @throws {RestyTsError} "bad_response" for any other port.
+   * @throws {RestyTsError} "bad_response" for any other host or port.
    */
   setUpstream(host: string, port?: number): void;
   /**

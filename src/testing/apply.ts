@@ -101,9 +101,14 @@ export function apply(
       case Change.responseField:
         state.setResponseField(text(), valuesOf(next() as Wire));
         break;
-      case Change.appendField: {
-        const name = text();
-        state.setResponseField(name, [...state.responseValues(name), text()]);
+      case Change.appendField:
+        state.appendResponseField(text(), [text()]);
+        break;
+      case Change.writeField: {
+        const [what, name, values] = [next() as number, text(), valuesOf(next() as Wire[])];
+        if (what === Change.requestField) state.setRequestField(name, values);
+        else if (what === Change.responseField) state.writeResponseField(name, values);
+        else state.appendResponseField(name, values);
         break;
       }
       case Change.status:

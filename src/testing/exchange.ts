@@ -16,7 +16,7 @@ import { filterFields, valueOf } from "./fields.js";
 import type { Pipe } from "./pipe.js";
 import { answerAll } from "./questions.js";
 import type { RequestState } from "./request-state.js";
-import { SentFields } from "./sent-fields.js";
+import { FlatFieldsReader } from "../http/read-fields.js";
 import type {
   Failure,
   LogLine,
@@ -122,8 +122,8 @@ export class Exchange {
   }
 
   /** The response's fields. */
-  fields(): SentFields {
-    return new SentFields(this.#headerSent ? this.#state.responseFields : []);
+  fields(): FlatFieldsReader {
+    return new FlatFieldsReader(this.#headerSent ? this.#state.responseFields : []);
   }
 
   /** @throws what the test's own upstream or locations threw. */
@@ -303,6 +303,7 @@ export class Exchange {
   // Answers -----------------------------------------------------------------------------------
 
   async #answer(status: number, body: Uint8Array | null): Promise<void> {
+    this.#state.answering();
     this.#state.status = status;
     if (mayHaveBody(status) && (body !== null || this.#state.method !== "HEAD")) {
       this.#state.setResponseField("Content-Length", [String(body?.length ?? 0)]);
@@ -313,6 +314,7 @@ export class Exchange {
   async #stream(phase: Phase, stream: Ending & { kind: "stream" }): Promise<void> {
     const { calls } = this.#setting;
     const { id, status, chunk } = stream;
+    this.#state.answering();
     this.#state.status = status;
     this.#state.kept = true;
     const pieces = async function* (): AsyncGenerator<Uint8Array> {
@@ -370,6 +372,7 @@ export class Exchange {
     if (!typed && !this.#upstreamRequest && mayHaveBody(state.status)) {
       state.setResponseField("Content-Type", [this.#setting.defaultType]);
     }
+    state.deleteLate();
     await this.#cross("headerFilter", 0, null);
     if (this.#over) return false;
     if (BODY_PHASES.some((phase) => this.#described(phase) !== undefined)) {

@@ -1,5 +1,6 @@
 /** Lists of header fields, and what nginx does to them. Names and values are byte strings. */
 import type { FlatFields } from "../http/head.js";
+import { trimmed } from "../http/validate.js";
 import type { FieldsInit } from "./types.js";
 
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
@@ -21,7 +22,7 @@ export function flatten(init: FieldsInit | undefined): FlatFields {
       if (/[\0\r\n]|[^\0-\xff]/.test(value)) {
         throw new TypeError(`the value of ${name} is not one line of bytes: ${value}`);
       }
-      flat.push(name, value.replace(/^[ \t]+|[ \t]+$/g, ""));
+      flat.push(name, trimmed(value));
     }
   }
   return flat;
@@ -47,29 +48,24 @@ export function filterFields(flat: FlatFields, keep: (lower: string) => boolean)
 
 /**
  * Sets a field as ngx.req.set_header and ngx.header do: the first of the name gets the first value
- * in its place, further ones go, further values come last. No value, or an empty one, removes it.
+ * in its place, further ones go, further values come last. No value removes it.
  */
 export function setField(flat: FlatFields, name: string, values: readonly string[]): void {
   const lower = name.toLowerCase();
-  const [first = "", ...others] = values;
-  let placed = first === "";
+  const [first, ...others] = values;
+  let placed = first === undefined;
   let kept = 0;
   for (let i = 0; i < flat.length; i += 2) {
     let value = flat[i + 1]!;
     if (flat[i]!.toLowerCase() === lower) {
       if (placed) continue;
       placed = true;
-      value = first;
+      value = first!;
     }
     flat[kept++] = flat[i]!;
     flat[kept++] = value;
   }
   flat.length = kept;
-  if (!placed) flat.push(name, first);
+  if (!placed) flat.push(name, first!);
   for (const value of others) flat.push(name, value);
-}
-
-/** The same for what nginx has once: it is set to one value after the other. */
-export function setSingleField(flat: FlatFields, name: string, values: readonly string[]): void {
-  for (const value of values.length === 0 ? [""] : values) setField(flat, name, [value]);
 }

@@ -1,5 +1,6 @@
 /** Answers what plugins ask of nginx: the counterpart of lua/resty/ts/http/questions.lua. */
-import { fromWire } from "../http/changes.js";
+import { fromWire, wireBytes } from "../http/changes.js";
+import { FlatFieldsReader } from "../http/read-fields.js";
 import { carry, METHODS } from "./apply.js";
 import type { Dict } from "./dict.js";
 import { filterFields, setField } from "./fields.js";
@@ -110,12 +111,11 @@ async function subrequest(
     answerer.failTest(error);
     throw error;
   }
-  const headers: Record<string, string> = {};
-  for (let i = 0; i < answer.fields.length; i += 2) {
-    const name = answer.fields[i]!.toLowerCase();
-    const value = Buffer.from(answer.fields[i + 1]!, "latin1").toString("utf8");
-    headers[name] = name in headers ? `${headers[name]!}, ${value}` : value;
-  }
+  const headers = new FlatFieldsReader(answer.fields)
+    .pairs()
+    .sort(([a], [b]) => (a.toLowerCase() < b.toLowerCase() ? -1 : 1))
+    .flat()
+    .map(wireBytes);
   const received = method === "HEAD" ? new Uint8Array(0) : await collect(answer.pieces);
   return [answer.status, headers, received];
 }

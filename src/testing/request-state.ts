@@ -9,9 +9,8 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { encodeHead, type FlatFields, HeadFlag } from "../http/head.js";
-import { isBeforeAnswer } from "../http/phases.js";
 import { byteString, escapePath } from "../http/target.js";
-import { filterFields, flatten, setField, setSingleField, valueOf, valuesOf } from "./fields.js";
+import { filterFields, flatten, setField, valueOf, valuesOf } from "./fields.js";
 import { checkedHost, parseTarget } from "./target.js";
 import type { TestRequest } from "./types.js";
 
@@ -38,31 +37,9 @@ const ONCE = [
   "if-unmodified-since",
   "transfer-encoding",
 ];
-/** Of a response nginx has these once: of several values the last counts. */
-const SINGLE = new Set([
-  "accept-ranges",
-  "content-encoding",
-  "content-length",
-  "content-range",
-  "content-type",
-  "date",
-  "etag",
-  "expires",
-  "last-modified",
-  "location",
-  "refresh",
-  "server",
-  "www-authenticate",
-]);
-/** The same of a request. */
-const SINGLE_IN_REQUESTS = new Set([
-  ...["accept-encoding", "authorization", "connection", "content-length", "content-type", "date"],
-  ...["depth", "destination", "expect", "host", "if-match", "if-modified-since", "if-none-match"],
-  ...["if-range", "if-unmodified-since", "keep-alive", "overwrite", "range", "referer"],
-  ...["user-agent", "via", "x-real-ip"],
-]);
 /** Of the connection: Lua leaves them out of the response's fields. */
 const OF_THE_CONNECTION = new Set(["connection", "transfer-encoding"]);
+const APART = ["Content-Type", "Content-Length"];
 const VERSIONS = { "1.0": 10, "1.1": 11, "2.0": 20, "3.0": 30 } as const;
 
 interface Received {
@@ -113,6 +90,8 @@ export class RequestState {
   /** What the upstream is asked for; undefined: what nginx makes of `uri` and `args`. */
   #target: string | undefined;
   #inFile: boolean;
+  /** Response fields deleted before they were known -> how many a plugin has set since. */
+  readonly #deleted = new Map<string, number>();
   #folder: string | undefined;
 
   static async make(
@@ -191,7 +170,7 @@ export class RequestState {
       host: this.host,
       originalTarget: this.#isChanged ? this.requestUri : undefined,
       requestFields: this.requestFields,
-      responseFields: isBeforeAnswer(phase) ? [] : this.#shownResponseFields(),
+      responseFields: this.#shownResponseFields(),
     });
   }
 
@@ -210,12 +189,14 @@ export class RequestState {
     return https | apisix | (this.#isRaw ? HeadFlag.rewritten : 0);
   }
 
+  /** What nginx has in places of their own comes first, as on the wire. */
   #shownResponseFields(): FlatFields {
-    const fields = filterFields(this.responseFields, (lower) => !OF_THE_CONNECTION.has(lower));
-    for (let i = 0; i < fields.length; i += 2) {
-      if (/^content-(type|length)$/i.test(fields[i]!)) fields[i] = fields[i]!.toLowerCase();
-    }
-    return fields;
+    const apart = APART.flatMap((name) => {
+      const value = valueOf(this.responseFields, name);
+      return value === undefined ? [] : [name, value];
+    });
+    const hidden = new Set([...OF_THE_CONNECTION, ...APART.map((name) => name.toLowerCase())]);
+    return [...apart, ...filterFields(this.responseFields, (lower) => !hidden.has(lower))];
   }
 
   /** A variable's value; undefined: it has none. */
@@ -289,17 +270,46 @@ export class RequestState {
 
   setRequestField(name: string, values: readonly string[]): void {
     if (name.toLowerCase() === "host") this.host = checkedHost(values[0] ?? "localhost");
-    if (!SINGLE_IN_REQUESTS.has(name.toLowerCase())) setField(this.requestFields, name, values);
-    else setSingleField(this.requestFields, name, values);
-  }
-
-  responseValues(name: string): string[] {
-    return valuesOf(this.responseFields, name);
+    setField(this.requestFields, name, values);
   }
 
   setResponseField(name: string, values: readonly string[]): void {
-    if (!SINGLE.has(name.toLowerCase())) setField(this.responseFields, name, values);
-    else setSingleField(this.responseFields, name, values);
+    setField(this.responseFields, name, values);
+    this.#noteDeleted(name, values.length === 0);
+  }
+
+  appendResponseField(name: string, values: readonly string[]): void {
+    for (const value of values) this.responseFields.push(name, value);
+    this.#noteDeleted(name, false);
+  }
+
+  /** One that Lua has to write into nginx's list itself. */
+  writeResponseField(name: string, values: readonly string[]): void {
+    this.setResponseField(name, []);
+    this.appendResponseField(name, values);
+  }
+
+  #noteDeleted(name: string, isDeleted: boolean): void {
+    const lower = name.toLowerCase();
+    if (!isDeleted && !this.#deleted.has(lower)) return;
+    this.#deleted.set(lower, valuesOf(this.responseFields, lower).length);
+  }
+
+  /** A plugin answers: there will be no other response's fields. */
+  answering(): void {
+    this.#deleted.clear();
+  }
+
+  /** The response's fields are known: those go that were deleted before. */
+  deleteLate(): void {
+    for (const [name, kept] of this.#deleted) {
+      let left = kept;
+      this.responseFields = filterFields(
+        this.responseFields,
+        (lower) => lower !== name || left-- > 0,
+      );
+    }
+    this.#deleted.clear();
   }
 
   /** What ngx_http_not_modified_filter_module does to an answer that is nginx's own. */

@@ -1,5 +1,5 @@
 /** What tests give to the kit and get back from it. Types only. */
-import type { Carried, HeaderFields } from "../sdk/http.js";
+import type { Carried, ReadonlyHeaderFields } from "../sdk/http.js";
 import type { ConfigOf, ConfigSchema, Phase, PluginDefinition, Policies } from "../sdk/plugin.js";
 
 /** Header fields; values are byte strings, as in Fetch. */
@@ -14,7 +14,7 @@ export interface UpstreamRequest {
   /** As on the wire, with the query. */
   readonly uri: string;
   /** As nginx sends them, but for what proxy_set_header does. */
-  readonly headers: HeaderFields;
+  readonly headers: ReadonlyHeaderFields;
   /** All of it; empty when there is none. */
   readonly body: Uint8Array;
   /** The body as UTF-8 text. */
@@ -114,7 +114,7 @@ export interface TestResponse {
   /** 0 when the connection was cut before there was one. */
   readonly status: number;
   /** Without those that nginx adds at the end: Date, Server, Connection, Transfer-Encoding. */
-  readonly headers: HeaderFields;
+  readonly headers: ReadonlyHeaderFields;
   /** All of it. */
   readonly body: Uint8Array;
   /** The body's pieces, as they were sent. */
@@ -146,7 +146,7 @@ export interface OpenResponse {
   /** 0 when the connection was cut before there was one. */
   readonly status: number;
   /** As of TestResponse. */
-  readonly headers: HeaderFields;
+  readonly headers: ReadonlyHeaderFields;
   /** Pulls the pieces; leaving the loop is the client that leaves. */
   readonly pieces: AsyncIterable<Uint8Array>;
   /** Everything, when the request is over; `pieces` must have been read, or left. */

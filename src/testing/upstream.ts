@@ -1,7 +1,7 @@
 /** Asks the servers that a test plays, and reads what they answer. */
 import type { FlatFields } from "../http/head.js";
 import { flatten, filterFields, setField, valueOf } from "./fields.js";
-import { SentFields } from "./sent-fields.js";
+import { FlatFieldsReader } from "../http/read-fields.js";
 import type { Piece, Upstream, UpstreamRequest, UpstreamResponse } from "./types.js";
 
 /** What ngx_http_proxy_module keeps to itself of an upstream's response. */
@@ -30,7 +30,7 @@ export function makeUpstreamRequest(
   return {
     method,
     uri,
-    headers: new SentFields(fields),
+    headers: new FlatFieldsReader(fields),
     body,
     text,
     json: <T>() => JSON.parse(text()) as T,

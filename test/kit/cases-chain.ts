@@ -5,6 +5,7 @@ import { asks, fails, keeps, later, mark1, mark2, mark3, refuses, slow } from ".
 const phases = ["rewrite", "access", "beforeProxy"] as const;
 const filters = ["headerFilter", "bodyFilter", "delayedBodyFilter"] as const;
 const upstream: Case["upstream"] = () => ({ body: "from upstream" });
+const COOKIES = ["a=1; Expires=Thu, 01 Jan 1970 00:00:00 GMT", "b=2"];
 const inner: Case["locations"] = {
   "/inner": ({ method, uri, body }) => ({
     status: 201,
@@ -12,6 +13,7 @@ const inner: Case["locations"] = {
       ["X-Inner", "yes"],
       ["X-Several", "1"],
       ["X-Several", "2"],
+      ...COOKIES.map((value): [string, string] => ["Set-Cookie", value]),
     ],
     body: `${method} ${uri} ${Buffer.from(body).toString()}`,
   }),
@@ -245,7 +247,7 @@ export const chainCases: readonly Case[] = [
     },
   ),
   ask("together", [1, 2, "/", "the body"], { request: { method: "POST", body: "the body" } }),
-  ask("subrequest", [201, "yes", "1, 2", "GET /inner?a=1&b=2 "], { locations: inner }),
+  ask("subrequest", [201, "yes", "1, 2", COOKIES, "GET /inner?a=1&b=2 "], { locations: inner }),
   ask("subrequest-post", [201, "POST /inner sent"], { locations: inner }),
   ...["/", "/?read"].map((url) =>
     ask(
@@ -266,11 +268,11 @@ export const chainCases: readonly Case[] = [
     locations: { "/inner": () => ({ headers: { "Content-Length": "5" } }) },
   }),
   ask("subrequest-method", "nginx does not know the method PURGE", { locations: inner }),
-  ask("subrequest", [404, null, null, "GET /inner?a=1&b=2"], {
+  ask("subrequest", [404, null, null, [], "GET /inner?a=1&b=2"], {
     title: "a subrequest may be answered with an error",
     locations: { "/inner": ({ method, uri }) => ({ status: 404, body: `${method} ${uri}` }) },
   }),
-  ask("subrequest", [204, null, null, ""], {
+  ask("subrequest", [204, null, null, [], ""], {
     title: "a subrequest may be answered without a body",
     locations: { "/inner": () => ({ status: 204 }) },
   }),

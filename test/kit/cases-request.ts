@@ -92,13 +92,14 @@ export const requestCases: readonly Case[] = [
     },
   },
   {
-    title: "a field that is set to nothing is deleted",
+    title: "a field that is set to nothing is there, and empty",
     chain: edit("set-empty"),
     request: { headers: B },
     expect: {
       upstream: {
         fields: [
           ["X-A", "a"],
+          ["X-B", ""],
           ["X-C", "c"],
         ],
       },

@@ -5,6 +5,7 @@
 import type { Case } from "./case.ts";
 import { chainCases } from "./cases-chain.ts";
 import { formCases } from "./cases-forms.ts";
+import { fieldCases } from "./cases-fields.ts";
 import { lastCases } from "./cases-last.ts";
 import { mistakeCases } from "./cases-mistakes.ts";
 import { requestCases } from "./cases-request.ts";
@@ -14,6 +15,7 @@ export const cases: readonly Case[] = [
   ...requestCases,
   ...formCases,
   ...mistakeCases,
+  ...fieldCases,
   ...responseCases,
   ...chainCases,
   ...lastCases,

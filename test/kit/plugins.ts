@@ -3,6 +3,7 @@ export { default as answers } from "./plugins/answers.ts";
 export { default as asks } from "./plugins/asks.ts";
 export { default as edits } from "./plugins/edits.ts";
 export { default as fails } from "./plugins/fails.ts";
+export { default as fields } from "./plugins/fields.ts";
 export { default as filters } from "./plugins/filters.ts";
 export { default as keeps } from "./plugins/keeps.ts";
 export { default as last } from "./plugins/last.ts";

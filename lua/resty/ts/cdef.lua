@@ -30,6 +30,27 @@ typedef struct {
     rts_text_t value;
 } rts_field_t;
 typedef struct {
+    size_t bytes;
+    uint8_t *data;
+} rts_nginx_text_t;
+typedef struct {
+    uintptr_t hash;
+    rts_nginx_text_t name;
+    rts_nginx_text_t value;
+} rts_nginx_field_t;
+typedef struct rts_nginx_part {
+    uint8_t *first;
+    uintptr_t n;
+    struct rts_nginx_part *next;
+} rts_nginx_part_t;
+typedef struct {
+    rts_nginx_part_t *last;
+    rts_nginx_part_t part;
+    size_t field_bytes;
+    uintptr_t room;
+    void *pool;
+} rts_nginx_list_t;
+typedef struct {
     const char *library_dir;
     const char *libnode;
     const char *host;
@@ -83,6 +104,14 @@ void rts_bell_ring(rts_channel_t *channel);
 int rts_utf8_valid(const char *s, size_t n);
 uint32_t rts_put_fields(uint8_t *buffer, uint32_t size, uint32_t at, uint32_t *lengths,
                         const rts_field_t *fields, uint32_t n);
+uint32_t rts_find_list(const void *request, uint32_t from);
+uint32_t rts_count_listed(const rts_nginx_list_t *list, uint32_t *known);
+uint32_t rts_put_listed(uint8_t *buffer, uint32_t size, uint32_t at, uint32_t *lengths,
+                        const rts_nginx_list_t *list);
+rts_nginx_field_t *rts_next_listed(const rts_nginx_list_t *list, const char *name, size_t bytes,
+                                   const rts_nginx_field_t *after, int all);
+uint32_t rts_drop_listed(const rts_nginx_list_t *list, const char *name, size_t bytes,
+                         uint32_t keep);
 void rts_request_note_end(void *id);
 uint32_t rts_requests_ended(uint32_t *ids, uint32_t max);
 int rts_runtime_start(rts_channel_t *channel, const rts_runtime_options_t *options,

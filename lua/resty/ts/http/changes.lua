@@ -3,6 +3,7 @@
 -- Runs on the Lua side; reading the body, before it is replaced, may yield. Invariant: what ends
 -- the list (an answer, questions, a stream, a failure) is returned, not done: apply is pcalled.
 
+local fields = require "resty.ts.http.fields"
 local keep = require("resty.ts.http.outbox").keep
 local plain = require("resty.ts.asks").plain
 local request = require "resty.ts.http.request"
@@ -15,6 +16,7 @@ local error = error
 
 local null = values.null
 local set_ctx = request.set_ctx
+local set_response, append_response = fields.set_response, fields.append_response
 
 local _M = {
     ANSWER = 10,
@@ -42,16 +44,12 @@ local function field_value(v)
 end
 
 
-local function append_field(name, value)
-    local there = ngx.header[name]
-    if there == nil then
-        there = value
-    elseif type(there) == "table" then
-        there[#there + 1] = value
-    else
-        there = { there, value }
+-- Of the change 20: values as an array of strings.
+local function write_field(state, what, name, list)
+    for i = 1, #list do
+        list[i] = plain(list[i])
     end
-    ngx.header[name] = there
+    fields.write(state, what, plain(name), list)
 end
 
 
@@ -74,13 +72,13 @@ local function apply_one(state, changes, i, on_failure)
     local gateway = state.gateway
     local code, a, b = changes[i], changes[i + 1], changes[i + 2]
     if code == 5 then
-        ngx.header[plain(a)] = field_value(b)
+        set_response(state, plain(a), field_value(b))
         return i + 3
     elseif code == 1 then
         gateway.set_request_header(state, plain(a), field_value(b))
         return i + 3
     elseif code == 16 then
-        append_field(plain(a), plain(b))
+        append_response(state, plain(a), plain(b))
         return i + 3
     elseif code == 7 then
         gateway.set_var(state, plain(a), plain(b))
@@ -130,6 +128,9 @@ local function apply_one(state, changes, i, on_failure)
         return i + 2
     elseif code == 18 then
         return nil, 18, a, b, changes[i + 3]
+    elseif code == 20 then
+        write_field(state, a, b, changes[i + 3])
+        return i + 4
     else
         return nil, -1, code
     end

@@ -10,13 +10,17 @@ local ngx = ngx
 local ngx_req = ngx.req
 local type = type
 local error = error
+local ipairs = ipairs
 local pairs = pairs
+local setmetatable = setmetatable
 local tostring = tostring
-local table_concat = table.concat
+local lower = string.lower
+local sort = table.sort
 
 local plain = asks.plain
 local carried = asks.carried
 local bytes = values.bytes
+local array_mt = values.array_mt
 
 local _M = {}
 
@@ -51,15 +55,31 @@ local function body()
 end
 
 
-local function headers_of(answer)
-    local headers = {}
-    for name, value in pairs(answer.header) do
-        if type(value) == "table" then
-            value = table_concat(value, ", ")
-        end
-        headers[name:lower()] = carried(tostring(value))
+local function by_name(a, b)
+    local lower_a, lower_b = lower(a), lower(b)
+    if lower_a == lower_b then
+        return a < b
     end
-    return headers
+    return lower_a < lower_b
+end
+
+
+-- Names and values in turn; in the order of the names, as Lua's table has none.
+local function fields_of(answer)
+    local names, flat = {}, setmetatable({}, array_mt)
+    for name in pairs(answer.header) do
+        names[#names + 1] = name
+    end
+    sort(names, by_name)
+    for _, name in ipairs(names) do
+        local value = answer.header[name]
+        local all = type(value) == "table" and value or { value }
+        for i = 1, #all do
+            flat[#flat + 1] = carried(name)
+            flat[#flat + 1] = carried(tostring(all[i]))
+        end
+    end
+    return flat
 end
 
 
@@ -83,7 +103,7 @@ local function subrequest(question)
     then
         error("the subrequest to " .. uri .. " broke off", 0)
     end
-    return answer.status, headers_of(answer), bytes(answer.body or "")
+    return answer.status, fields_of(answer), bytes(answer.body or "")
 end
 
 

@@ -35,6 +35,8 @@ local last_id = 0
 -- bodies, delayed_bodies: a chain -> the body that it filters.
 -- body: the one of these that is being filtered, or nil.
 -- replaces: whether header_filter may put an answer of its own in the response's place.
+-- deleted: response fields that plugins have deleted before the response was known -> how many of
+-- the name they have set since; nil.
 -- auth_confs: in APISIX, a plugin of type "auth" -> the configuration that it began with, or nil.
 -- failed: the chain that could not be configured, so that it is tried and logged once.
 -- A chain -> the version of it that serves this request.
@@ -59,6 +61,7 @@ local function new_state()
         delayed_bodies = nil,
         body = nil,
         replaces = false,
+        deleted = nil,
     }
 end
 

@@ -30,6 +30,7 @@ local LAST, CONTINUES = snapshot.LAST, snapshot.CONTINUES
 local HEADER_FILTER, LOG = phases.header_filter, phases.log
 
 local apply = changes.apply
+local delete_late = require("resty.ts.http.fields").delete_late
 local keep = outbox.keep
 local view = snapshot.view
 -- The chunk of a body, as an argument.
@@ -252,6 +253,10 @@ end
 
 
 local function run_header_filter(phase, chain)
+    local known = request.peek()
+    if known and known.deleted then
+        delete_late(known)
+    end
     local p, client, state, token = ready(phase, chain)
     if p then
         cross(client, phase, p, token, state, 0, nil, chain)

@@ -6,6 +6,7 @@
 
 local base = require "resty.core.base"
 local ffi = require "ffi"
+local fields_module = require "resty.ts.http.fields"
 local native = require "resty.ts.native"
 local request_text = require("resty.ts.http.request").text
 local values = require "resty.ts.values"
@@ -18,25 +19,22 @@ local ffi_new = ffi.new
 local ffi_cast = ffi.cast
 local ffi_copy = ffi.copy
 local get_request = base.get_request
+local of_response = fields_module.of_response
 local errmsg = base.get_errmsg_ptr()
 local clear_table = require "table.clear"
 local bor = require("bit").bor
 local ngx = ngx
-local next = next
-local type = type
 local find, sub = string.find, string.sub
 local tonumber = tonumber
 local setmetatable = setmetatable
 
 local FIXED_BYTES = 48
-local MOST_FIELDS = 1000
+local MOST_FIELDS = fields_module.MOST
 local NOT_THERE = 0xffffffff
 local HTTPS = 2
 local INTERNAL = 4
 local CONTINUES = 8
 local REWRITTEN = 16
-local OF_THE_CONNECTION = { connection = true, ["transfer-encoding"] = true }
-local RESPONSE_PHASES = { [4] = true, [5] = true, [6] = true, [8] = true }
 
 local null = values.null
 local array_mt = values.array_mt
@@ -58,8 +56,6 @@ local lowercase = ffi_new("unsigned char[256]")
 local buffer, buffer16, buffer32, size
 
 local view = setmetatable({ nil, 0 }, view_mt)
--- The response's fields of this head, repeated ones apart.
-local names, texts = {}, {}
 local ctx_map = {}
 
 local _M = {
@@ -149,13 +145,12 @@ end
 
 -- The request's fields into `fields`. Returns how many there are.
 local function request_fields(r)
-    local n = C.ngx_http_lua_ffi_req_get_headers_count(r, MOST_FIELDS, truncated)
+    local n = C.ngx_http_lua_ffi_req_get_headers_count(r, 0, truncated)
     if n <= 0 then
         return 0
     end
-    if truncated[0] ~= 0 then
-        ngx.log(ngx.WARN, "resty.ts: the request has more than ", MOST_FIELDS, " fields: plugins ",
-                "do not see the others")
+    if n > MOST_FIELDS then
+        return ngx.exit(431)
     end
     if n > fields_size then
         use_fields(n * 2)
@@ -167,45 +162,25 @@ local function request_fields(r)
 end
 
 
--- The response's fields into names and texts. Returns how many there are.
-local function response_fields()
-    local n = 0
-    for name, text in next, ngx.resp.get_headers(0, true) do
-        if type(text) == "table" then
-            for i = 1, #text do
-                n = n + 1
-                names[n], texts[n] = name, text[i]
-            end
-        elseif not OF_THE_CONNECTION[name] then
-            n = n + 1
-            names[n], texts[n] = name, text
-        end
-    end
-    return n
-end
-
-
--- The lengths go to the head's 32-bit words from i on. Returns where the texts end.
-local function put_request_fields(at, n, i)
-    local stop = lib.rts_put_fields(buffer, size, at, buffer32 + i, own_fields, n)
+-- Their lengths go to the head's 32-bit words from i on. Returns where the texts end.
+local function put_fields(at, from, n, i)
+    local stop = lib.rts_put_fields(buffer, size, at, buffer32 + i, from, n)
     if stop > size then
         use_buffer(stop * 2, at)
-        stop = lib.rts_put_fields(buffer, size, at, buffer32 + i, own_fields, n)
+        stop = lib.rts_put_fields(buffer, size, at, buffer32 + i, from, n)
     end
     return stop
 end
 
 
-local function put_response_fields(at, n, i)
-    for k = 1, n do
-        local name, text = names[k], texts[k]
-        at = put(at, name, #name)
-        at = put(at, text, #text)
-        buffer32[i] = #name
-        buffer32[i + 1] = #text
-        i = i + 2
+-- The same for nginx's list of the response's.
+local function put_listed(at, list, i)
+    local stop = lib.rts_put_listed(buffer, size, at, buffer32 + i, list)
+    if stop > size then
+        use_buffer(stop * 2, at)
+        stop = lib.rts_put_listed(buffer, size, at, buffer32 + i, list)
     end
-    return at
+    return stop
 end
 
 
@@ -267,12 +242,12 @@ function _M.build(phase, state, flags, token)
         return
     end
     local requests = request_fields(r)
-    local responses = RESPONSE_PHASES[phase] and response_fields() or 0
-    local at = FIXED_BYTES + 8 * (requests + responses)
+    local apart, n_apart, list, n_listed = of_response(r)
+    local at = FIXED_BYTES + 8 * (requests + n_apart + n_listed)
     if at > size then
         use_buffer(at * 2, 0)
     end
-    put_fixed(phase, state, flags, token, requests, responses)
+    put_fixed(phase, state, flags, token, requests, n_apart + n_listed)
     if C.ngx_http_lua_ffi_req_get_method_name(r, value, value_bytes) == 0 then
         local n = tonumber(value_bytes[0])
         at = put(at, value[0], n)
@@ -294,8 +269,11 @@ function _M.build(phase, state, flags, token)
     else
         buffer32[11] = NOT_THERE
     end
-    at = put_request_fields(at, requests, FIXED_BYTES / 4)
-    view[2] = put_response_fields(at, responses, FIXED_BYTES / 4 + 2 * requests)
+    local i = FIXED_BYTES / 4
+    at = put_fields(at, own_fields, requests, i)
+    i = i + 2 * requests
+    at = put_fields(at, apart, n_apart, i)
+    view[2] = put_listed(at, list, i + 2 * n_apart)
 end
 
 

@@ -1,0 +1,271 @@
+-- Fields in nginx's own lists: read in their order, and changed where lua-nginx-module cannot.
+--
+-- Runs on the Lua side. Invariant: a list's memory is written only where a field was found by its
+-- name. The module (0.10.23 to 0.10.31 at least) makes "_" in the names of responses a "-", deletes
+-- what is set to "", escapes control characters, keeps one WWW-Authenticate, and of the fields that
+-- nginx has in places of their own changes one line when there are several.
+
+local base = require "resty.core.base"
+local ffi = require "ffi"
+local native = require "resty.ts.native"
+local set_response = require("resty.core.response").set_resp_header
+
+local C = ffi.C
+local ffi_cast = ffi.cast
+local ffi_copy = ffi.copy
+local get_request = base.get_request
+local errmsg = base.get_errmsg_ptr()
+local ffi_str = ffi.string
+local band = require("bit").band
+local get_phase = ngx.get_phase
+local header = ngx.header
+local error = error
+local next = next
+local find, lower, gsub, rep = string.find, string.lower, string.gsub, string.rep
+
+-- As many as the head can count.
+local MOST_FIELDS = 65535
+local MOST_VALUES = 100
+local ELSEWHERE = {
+    ["content-type"] = true, ["content-length"] = true, ["last-modified"] = true,
+}
+local REQUEST_FIELD, RESPONSE_FIELD = 1, 5
+
+local bytes_ptr = ffi.typeof("uint8_t *")
+local list_ptr = ffi.typeof("const rts_nginx_list_t *")
+local LIST_BYTES = ffi.sizeof("rts_nginx_list_t")
+local known = ffi.new("uint32_t[1]")
+local apart = ffi.new("rts_field_t[3]")
+local values = ffi.new("ngx_http_lua_ffi_str_t[?]", MOST_VALUES)
+local key_buf = ffi.new("unsigned char[256]")
+
+local lib
+-- Where the lists are, in bytes from nginx's request; the response's is sure once `checked`.
+local request_at, response_at, checked
+
+local _M = {
+    MOST = MOST_FIELDS,
+}
+
+
+-- Whether a field of the list is one that the module gives of the response, too. Nil: who knows.
+local function is_response(r, list)
+    local part = list.part
+    while part.n == 0 and part.next ~= nil do
+        part = part.next
+    end
+    local field = ffi_cast("const rts_nginx_field_t *", part.first)
+    if part.n == 0 or field.hash == 0 then
+        return nil
+    end
+    local name = ffi_str(field.name.data, field.name.bytes)
+    if ELSEWHERE[lower(name)] or find(name, "_", 1, true) then
+        return nil -- another one than the list's, perhaps
+    end
+    local n = C.ngx_http_lua_ffi_get_resp_header(r, name, #name, key_buf, values, MOST_VALUES,
+                                                 errmsg)
+    for i = 0, n - 1 do
+        if values[i].data == field.value.data then
+            return true
+        end
+    end
+    return false
+end
+
+
+local function find_lists(r)
+    lib = lib or native.load()
+    request_at = lib.rts_find_list(r, 0)
+    response_at = lib.rts_find_list(r, request_at + LIST_BYTES)
+    if request_at == 0 or response_at == 0 then
+        request_at, response_at = nil, nil
+        error("fields of the request: not found in this build of nginx", 0)
+    end
+end
+
+
+local function list_at(r, offset)
+    return ffi_cast(list_ptr, ffi_cast(bytes_ptr, r) + offset)
+end
+
+
+local function check(r, list)
+    checked = is_response(r, list)
+    if checked == false then
+        error("fields of the response: not found in this build of nginx", 0)
+    end
+end
+
+
+-- The list of the response's fields.
+local function response_list(r)
+    if not response_at then
+        find_lists(r)
+    end
+    local list = list_at(r, response_at)
+    if not checked then
+        check(r, list)
+    end
+    return list
+end
+
+
+-- A field that nginx has elsewhere than in its list becomes the k-th of `apart`.
+local function find_apart(r, k, name)
+    if C.ngx_http_lua_ffi_get_resp_header(r, name, #name, key_buf, values, 1, errmsg) ~= 1 then
+        return k
+    end
+    local field = apart[k]
+    field.name.data, field.name.bytes = name, #name
+    field.value.data, field.value.bytes = values[0].data, values[0].len
+    return k + 1
+end
+
+
+-- Of the response: the fields that nginx has elsewhere, and how many these are; its list of the
+-- others, and how many are in it.
+function _M.of_response(r)
+    local list = response_list(r)
+    local n = lib.rts_count_listed(list, known)
+    local listed, k = known[0], 0
+    if band(listed, 1) == 0 then
+        k = find_apart(r, k, "Content-Type")
+    end
+    if band(listed, 2) == 0 then
+        k = find_apart(r, k, "Content-Length")
+    end
+    if band(listed, 4) == 0 then
+        k = find_apart(r, k, "Last-Modified")
+    end
+    if n + k > MOST_FIELDS then
+        error("the response has " .. n .. " fields: " .. MOST_FIELDS .. " can be carried", 0)
+    end
+    return apart, k, list, n
+end
+
+
+-- Appends a response's field, whatever it is. Its name, and its value when it needs that, are
+-- written in place of others that the module takes as they are.
+local function push(list, name, value)
+    local stand_in = gsub(name, "[-_]", "~")
+    set_response(nil, stand_in, rep("~", #value > 0 and #value or 1), true)
+    local field
+    local found = lib.rts_next_listed(list, stand_in, #name, nil, 0)
+    while found ~= nil do
+        field = found
+        found = lib.rts_next_listed(list, stand_in, #name, field, 0)
+    end
+    if not field then
+        error("the field " .. name .. " cannot be set: the response's header is sent", 0)
+    end
+    ffi_copy(field.name.data, name, #name)
+    ffi_copy(field.value.data, value, #value)
+    field.value.bytes = #value
+end
+
+
+-- The module sets what is as long, and then it gets its bytes.
+local function write_request(state, name, all)
+    local stand_ins = {}
+    for i = 1, #all do
+        stand_ins[i] = rep("~", #all[i] > 0 and #all[i] or 1)
+    end
+    state.gateway.set_request_header(state, name, stand_ins)
+    local r = get_request()
+    if not request_at then
+        find_lists(r)
+    end
+    local list, field = list_at(r, request_at), nil
+    for i = 1, #all do
+        field = lib.rts_next_listed(list, name, #name, field, 1)
+        if field == nil then
+            return -- HTTP/0.9 has none
+        end
+        ffi_copy(field.value.data, all[i], #all[i])
+        field.value.bytes = #all[i]
+    end
+end
+
+
+-- A plugin has deleted a response's field. Before the response is known this is done once more when
+-- it is: delete_late.
+local function note_deleted(state, name)
+    if get_phase() ~= "header_filter" then
+        state.deleted = state.deleted or {}
+        state.deleted[lower(name)] = 0
+    end
+end
+
+
+-- Plugins have set a response's field: so many of them stay.
+local function note_set(state, name)
+    local all = state.deleted
+    if all and all[lower(name)] then
+        all[lower(name)] = lib.rts_drop_listed(response_list(get_request()), name, #name,
+                                               MOST_FIELDS)
+    end
+end
+
+
+-- The change 5. value: a string, an array of strings, or nil.
+function _M.set_response(state, name, value)
+    if value == nil then
+        return _M.delete_response(state, name)
+    end
+    header[name] = value
+    if state.deleted then
+        note_set(state, name)
+    end
+end
+
+
+function _M.delete_response(state, name)
+    header[name] = nil
+    lib.rts_drop_listed(response_list(get_request()), name, #name, 0)
+    note_deleted(state, name)
+end
+
+
+-- The change 16.
+function _M.append_response(state, name, value)
+    set_response(nil, name, value, true)
+    if state.deleted then
+        note_set(state, name)
+    end
+end
+
+
+-- The change 18. what: the change that it is instead of. all: strings.
+function _M.write(state, what, name, all)
+    if what == REQUEST_FIELD then
+        return write_request(state, name, all)
+    end
+    local list = response_list(get_request())
+    if what == RESPONSE_FIELD then
+        lib.rts_drop_listed(list, name, #name, 0)
+    end
+    for i = 1, #all do
+        push(list, name, all[i])
+    end
+    if #all == 0 then
+        note_deleted(state, name)
+    else
+        note_set(state, name)
+    end
+end
+
+
+-- The response is known: what was deleted before goes, but for what plugins have set since.
+function _M.delete_late(state)
+    local list = response_list(get_request())
+    for name, kept in next, state.deleted do
+        if kept == 0 and not find(name, "_", 1, true) then
+            header[name] = nil
+        end
+        lib.rts_drop_listed(list, name, #name, kept)
+    end
+    state.deleted = nil
+end
+
+
+return _M
