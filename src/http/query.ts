@@ -6,7 +6,7 @@
  */
 import { escapeBytes, type Target } from "./target.js";
 
-const URL_IS_FIXED = "ctx.request.url cannot be changed: set ctx.request.path, query or uri";
+export const URL_IS_FIXED = "ctx.request.url cannot be changed: set ctx.request.path, query or uri";
 
 /** Called with the query as on the wire; a string says why it may not be changed. */
 type OnChange = ((args: string) => void) | string;

@@ -15,7 +15,7 @@ import { Fields } from "./fields.js";
 import { isForm, readForm } from "./form.js";
 import { type Head, HeadFlag, HeadText } from "./head.js";
 import { originOf } from "./origin.js";
-import { Query, queryText, RequestUrl } from "./query.js";
+import { Query, queryText, RequestUrl, URL_IS_FIXED } from "./query.js";
 import { Target, textOf, utf8 } from "./target.js";
 import { bytesOf } from "./text.js";
 import { checkMethod } from "./validate.js";
@@ -102,6 +102,11 @@ export class RequestImpl implements HttpRequestWithBody {
       originOf(this.scheme, this.owner.head.text(HeadText.host)!, this.headers.get("host")),
       this.#target(),
     ));
+  }
+
+  // Without one, an assignment in sloppy mode does nothing and says nothing.
+  set url(_url: URL) {
+    throw new TypeError(URL_IS_FIXED);
   }
 
   get query(): URLSearchParams {

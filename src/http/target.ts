@@ -186,15 +186,14 @@ export class Target {
     checkText(uri, "URI");
     if (!uri.startsWith("/"))
       refuse(`invalid URI ${shown(uri)}: expected "/path" or "/path?query"`);
+    const same = [this, this.first].find(({ text }) => text === uri);
+    if (same !== undefined) return this.changed(same.rawPath, same.args, same.path);
     checkWire(uri, "URI");
     const at = uri.indexOf("?");
     const pathText = at < 0 ? uri : uri.slice(0, at);
-    const argsText = at < 0 ? null : uri.slice(at + 1);
-    const args =
-      [this, this.first].find((known) => known.argsText === argsText)?.args ??
-      (argsText === null ? null : escapeBytes(byteString(argsText)));
+    const args = at < 0 ? null : escapeBytes(byteString(uri.slice(at + 1)));
     const known = [this, this.first].find(({ rawPath }) => textOf(rawPath) === pathText);
-    if (known !== undefined) return this.changed(known.rawPath, args, known.path);
+    if (known !== undefined) return this.changed(escapeBytes(known.rawPath), args, known.path);
     if (/%(?![0-9a-fA-F]{2})/.test(pathText)) {
       refuse(`invalid URI ${shown(uri)}: it has a "%" that begins no escape (write %25)`);
     }

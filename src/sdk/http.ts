@@ -83,8 +83,8 @@ export interface HttpRequest {
   /**
    * Path and query as text: as the client sent them, escapes and all, until they are changed; in
    * APISIX as the upstream will get them. A byte that is no UTF-8 is escaped.
-   * Settable, "/path?query" or "/path", which drops the query: what is set is what the upstream gets,
-   * %2F stays %2F; a part that reads as before keeps its bytes. Where proxy_pass has a URI of its own
+   * Settable, "/path?query" or "/path", which drops the query: the upstream gets what is set, %2F as
+   * %2F, escaped where it is not ASCII; set to what it was, it is as it was. Where proxy_pass has a URI of its own
    * nginx sends the decoded path, escaped again.
    *
    * @throws {RestyTsError} "bad_response" from setting what does not begin with "/", leads above it, or

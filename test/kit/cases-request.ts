@@ -261,6 +261,38 @@ export const requestCases: readonly Case[] = [
       upstream: { field: { "X-Looks": '["GET","/caf%C3%A9?x=%C3%A9","/caf?",null,0]' } },
     },
   },
+  ...(
+    [
+      ["uri-more", "/projects/group%2Frepo", "/projects/group%2Frepo?t=7"],
+      ["uri-more", "//a//./%2e%2e%2fb", "//a//./%2e%2e%2fb?t=7"],
+      ["uri-under", "/a%2fb?x=%zz", "/up/a%2fb?x=%zz"],
+      ["uri-back", "/a%2fb?x", "/a%2fb?x"],
+      ["uri-under", "/caf\u00e9?\u00e9", "/up/caf%C3%A9?%C3%A9"],
+      ["path", "/a%2fb?x=%20&y", "/v2/a%20b?x=%20&y"],
+      ["path-under", "/x?id=1", "/v2/x?id=1"],
+      ["query-text", "/a%2fb?x", "/a%2fb?b=%2f&c"],
+      ["query-record", "/a%2fb?x", "/a%2fb?a=1+2&b=%26"],
+      ["query-none", "/a%2fb?x", "/a%2fb"],
+      ["query-set", "/a%2fb?a&tenant=1&b=%zz&&tenant=2&c=", "/a%2fb?a&tenant=7&b=%zz&&c="],
+      ["query-set", "/a%2fb", "/a%2fb?tenant=7"],
+      ["query-append", "/a%2fb?tenant=1", "/a%2fb?tenant=1&tenant=7"],
+      ["query-delete", "/a%2fb?tenant=1&x=%41", "/a%2fb?x=%41"],
+      ["query-delete", "/a%2fb?tenant=1", "/a%2fb"],
+      ["query-delete", "/a%2fb?x", "/a%2fb?x"],
+    ] as const
+  ).flatMap(([action, url, uri]) =>
+    ["rewrite", "access"].map((phase): Case => ({
+      title: `the target ${url} is ${uri} after ${action} in ${phase}`,
+      chain: [...edit(action, phase), { plugin: looks }],
+      request: { url },
+      expect: { upstream: { uri } },
+    })),
+  ),
+  ...["url-set", "url-query"].map((action): Case => ({
+    title: `the URL cannot be changed: ${action}`,
+    chain: edit(action),
+    expect: refused,
+  })),
   {
     title: "the body is replaced, and its length with it",
     chain: [...edit("body"), { plugin: looks }],

@@ -5,6 +5,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { connect } from "node:net";
 import { join } from "node:path";
+import { byteString } from "../../src/http/target.ts";
 import { answerOf, makeUpstreamRequest } from "../../src/testing/upstream.ts";
 import type { Upstream } from "../../src/testing/index.ts";
 import { until } from "../support/deadline.js";
@@ -214,7 +215,7 @@ async function send(front: string, one: Case, host: string): Promise<RawReply> {
   const fields = requestFields(one, host);
   if (bytes !== undefined) fields.push(["Content-Length", String(bytes.length)]);
   const head = [
-    `${method} ${url} HTTP/1.1`,
+    `${method} ${byteString(url)} HTTP/1.1`,
     ...fields.map(([name, value]) => `${name}: ${value}`),
     "\r\n",
   ].join("\r\n");

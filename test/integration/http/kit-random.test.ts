@@ -88,6 +88,11 @@ const accessOp = fc.oneof(
   { weight: 3, arbitrary: edits("response", repeatedName) },
   { weight: 1, arbitrary: fc.tuple(fc.constant("method"), fc.constantFrom("GET", "PUT", "HEAD")) },
   { weight: 2, arbitrary: fc.tuple(fc.constant("uri"), target) },
+  { weight: 1, arbitrary: fc.tuple(fc.constant("path"), path) },
+  {
+    weight: 2,
+    arbitrary: fc.tuple(fc.constant("query"), fc.constantFrom("a", "d", "é", "x"), value),
+  },
   { weight: 1, arbitrary: fc.tuple(fc.constant("body"), value) },
   {
     weight: 1,

@@ -30,6 +30,23 @@ const actions: Record<string, (ctx: RequestContext) => unknown> = {
   "uri-escapes": ({ request }) => (request.uri = "/a%20b/%C3%A9%25?q=%2F"),
   "uri-slash": ({ request }) => (request.uri = "/a%2Fb"),
   "uri-utf8": ({ request }) => (request.uri = "/caf\u00e9?x=%C3%A9"),
+  "uri-more": ({ request }) => (request.uri += "?t=7"),
+  "uri-under": ({ request }) => (request.uri = `/up${request.uri}`),
+  "uri-back": ({ request }) => {
+    const { uri } = request;
+    request.uri = "/elsewhere?x=1";
+    request.uri = uri;
+  },
+  path: ({ request }) => (request.path = "/v2/a b"),
+  "path-under": ({ request }) => (request.path = `/v2${request.path}`),
+  "query-text": ({ request }) => (request.query = "b=%2f&c"),
+  "query-record": ({ request }) => (request.query = { a: "1 2", b: "&" }),
+  "query-none": ({ request }) => (request.query = ""),
+  "query-set": ({ request }) => request.query.set("tenant", "7"),
+  "query-append": ({ request }) => request.query.append("tenant", "7"),
+  "query-delete": ({ request }) => request.query.delete("tenant"),
+  "url-set": ({ request }) => (request.url.pathname = "/x"),
+  "url-query": ({ request }) => request.url.searchParams.set("x", "y"),
   "uri-bad": ({ request }) => (request.uri = "no slash"),
   body: ({ request }) => request.setBody("replaced"),
   "body-bytes": ({ request }) => request.setBody(Uint8Array.of(0, 255, 128, 10)),

@@ -31,6 +31,10 @@ function inAccess(ctx: RequestContext, op: Op): unknown {
       return (ctx.request.method = first as string);
     case "uri":
       return (ctx.request.uri = first as string);
+    case "path":
+      return (ctx.request.path = first as string);
+    case "query":
+      return ctx.request.query.set(first as string, op[2] as string);
     case "body":
       return ctx.request.setBody(first as string);
     default:
