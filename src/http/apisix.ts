@@ -8,6 +8,7 @@ import type { ApisixRequest, Consumer } from "../sdk/apisix.js";
 import type { BodyFilterContext, RequestContext } from "../sdk/http.js";
 import type { Plugin } from "../sdk/plugin.js";
 import { Change } from "./changes.js";
+import { dropPrototypes } from "./own-properties.js";
 import type { Run } from "./run.js";
 import { textOf } from "./text.js";
 
@@ -31,12 +32,14 @@ function consumerOf(told: Told): Consumer<never> {
     labels:
       labels === null || labels === undefined
         ? undefined
-        : Object.fromEntries(
-            Object.entries(labels).map(([key, value]) => [key, textOf(value) ?? ""]),
+        : dropPrototypes(
+            Object.fromEntries(
+              Object.entries(labels).map(([key, value]) => [key, textOf(value) ?? ""]),
+            ),
           ),
     customId: textOf(told.custom_id),
     credentialId: textOf(told.credential_id),
-    conf: (told.conf ?? {}) as never,
+    conf: dropPrototypes(told.conf ?? {}) as never,
   };
 }
 

@@ -10,6 +10,7 @@ import { RestyTsError } from "../sdk/errors.js";
 import type { Plugin } from "../sdk/plugin.js";
 import type { StandardIssue, StandardSchemaV1 } from "../sdk/standard-schema.js";
 import { putArray } from "./empty-tables.js";
+import { dropPrototypes } from "./own-properties.js";
 import { takesText } from "./runner.js";
 
 const OPTIONS = { allErrors: true, useDefaults: true, strict: false, verbose: true } as const;
@@ -151,7 +152,7 @@ function validateJson(schema: Schema, given: unknown, { isLua }: Source): Valida
   const validate = compile(schema);
   const own = { value: structuredClone(given) };
   for (;;) {
-    if (validate(own.value)) return own;
+    if (validate(own.value)) return { value: dropPrototypes(own.value) };
     const errors = validate.errors ?? [];
     const emptied = isLua ? errors.filter(wantsArray).map(stepsOf) : [];
     // One place may be told of several times: each is another {} that is gone.

@@ -85,6 +85,14 @@ function schemaOf(filter: Filter): StandardSchemaV1 {
 }
 
 function pairsOf(fields: RunnerFields): [string, unknown][] {
+  // Fetch's Headers, of another undici, too: get joins what cannot be taken apart again.
+  const { getSetCookie } = fields as { getSetCookie?: unknown };
+  if (typeof getSetCookie === "function") {
+    const headers = fields as Headers;
+    const cookies = headers.getSetCookie();
+    const others = [...headers].filter(([name]) => name !== "set-cookie");
+    return cookies.length === 0 ? others : [...others, ["set-cookie", cookies]];
+  }
   const { keys, get } = fields as { keys?: unknown; get?: unknown };
   if (typeof keys === "function" && typeof get === "function") {
     const map = fields as { keys(): Iterable<string>; get(name: string): unknown };

@@ -100,7 +100,6 @@ export function optionsFor(cases: readonly Case[], places: Places): NginxOptions
     initWorker: `local http = require "resty.ts.http"\n${routes.join("\n")}`,
     http: `
       lua_shared_dict ${SHARED} 1m;
-      lua_max_running_timers 4096;
       server_names_hash_max_size 4096;
       upstream kit_upstream { server unix:${places.back}; }
       ${cases.map((one, i) => serverOf(one, i, places)).join("\n")}`,

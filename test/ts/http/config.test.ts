@@ -5,8 +5,9 @@ import { checkConfig, checkText } from "../../../src/http/config.ts";
 import { type Plugin, type StandardSchemaV1, Type } from "../../../src/sdk/index.ts";
 
 const plugin = (schema: unknown): Plugin => ({ name: "one", schema, access() {} });
-const checked = (schema: unknown, given: unknown): Promise<unknown> =>
-  checkConfig(plugin(schema), given);
+/** With the prototypes that a configuration's maps have not. */
+const checked = async (schema: unknown, given: unknown): Promise<unknown> =>
+  structuredClone(await checkConfig(plugin(schema), given));
 
 describe("an empty table of Lua's", () => {
   const right: Record<string, [schema: unknown, given: unknown, expected: unknown]> = {
@@ -112,4 +113,15 @@ describe("an empty table of Lua's", () => {
       message: "one: tags must be array, not {}",
     });
   });
+});
+
+test("a configuration's maps have what was configured, and nothing of Object's", async () => {
+  const keys = Type.Object({ keys: Type.Record(Type.String(), Type.String()) });
+  const conf = (await checkConfig(plugin(keys), { keys: { k1: "ann" } })) as {
+    keys: Record<string, string | undefined>;
+  };
+  assert.equal(conf.keys["k1"], "ann");
+  for (const name of ["constructor", "toString", "__proto__", "hasOwnProperty"]) {
+    assert.equal(conf.keys[name], undefined, name);
+  }
 });

@@ -379,6 +379,21 @@ describe("its answer", () => {
     ]);
   });
 
+  test("has each Set-Cookie of Fetch's Headers on its own", async () => {
+    const headers = new Headers([
+      ["set-cookie", "a=1; Expires=Thu, 01 Jan 1970 00:00:00 GMT"],
+      ["vary", "a"],
+      ["set-cookie", "b=2"],
+      ["vary", "b"],
+    ]);
+    assert.deepEqual(await answer({ headers, status: 204 }), [
+      ...[Change.responseField, "vary", "a, b"],
+      ...[Change.responseField, "set-cookie"],
+      ["a=1; Expires=Thu, 01 Jan 1970 00:00:00 GMT", "b=2"],
+      ...[Change.exit, 204, null],
+    ]);
+  });
+
   test("leaves the request as it was", async () => {
     const changes = await run(
       withFilter((request, response) => {

@@ -150,6 +150,64 @@ describe("requests", () => {
     await kit.close();
   });
 
+  test("have fields with Fetch's reading methods, and cookies and variables of their own", async () => {
+    const kit = await testPlugin(
+      definePlugin({
+        name: "reads",
+        needs: { vars: ["known"] },
+        async access(ctx) {
+          const { headers, cookies } = ctx.request;
+          const visited: unknown[] = [];
+          headers.forEach((value, name, fields) => visited.push([name, value, fields === headers]));
+          const answer = await ctx.subrequest("/inner");
+          return Response.json({
+            keys: [...headers.keys()],
+            values: [...headers.values()],
+            entries: [...headers.entries()],
+            visited,
+            copied: [...new Headers([...headers])],
+            own: [cookies["constructor"], cookies["a"], ctx.vars["constructor"], ctx.vars["known"]],
+            inner: [answer.headers.getSetCookie(), answer.headers.get("X-Inner")],
+          });
+        },
+      }),
+      undefined,
+      {
+        vars: { known: "yes" },
+        locations: {
+          "/inner": () => ({
+            headers: [
+              ["X-Inner", "1"],
+              ["Set-Cookie", "a=1"],
+              ["Set-Cookie", "b=2"],
+            ],
+          }),
+        },
+      },
+    );
+    const sent = [
+      ["Host", "a.test"],
+      ["X-A", "1"],
+      ["Cookie", "a=1"],
+      ["x-a", "2"],
+    ] as const;
+    const { response } = await kit.request({ headers: sent });
+    assert.deepEqual(response.json(), {
+      keys: sent.map(([name]) => name),
+      values: sent.map(([, value]) => value),
+      entries: sent,
+      visited: sent.map(([name, value]) => [name, value, true]),
+      copied: [
+        ["cookie", "a=1"],
+        ["host", "a.test"],
+        ["x-a", "1, 2"],
+      ],
+      own: [null, "1", null, "yes"],
+      inner: [["a=1", "b=2"], "1"],
+    });
+    await kit.close();
+  });
+
   test("count what they cost, and leave nothing behind", async () => {
     const bodies = () => readdirSync(tmpdir()).filter((name) => name.startsWith("resty-ts-"));
     const before = bodies();
@@ -223,6 +281,29 @@ describe("requests", () => {
     assert.deepEqual(vars, { color: "blau", gone: undefined, kept: "yes" });
     await kit.close();
   });
+
+  for (const [host, expected] of [
+    ["::1", "[::1]"],
+    ["[2001:db8::1]", "[2001:db8::1]"],
+    ["10.0.0.1", "10.0.0.1"],
+    ["unix:/x:y", "unix:/x:y"],
+    ["localhost", undefined],
+    ["fe80::1%eth0", undefined],
+    ["1.2.3", undefined],
+    ["", undefined],
+  ] as const) {
+    test(`take ${host} for the upstream's address: ${String(expected)}`, async () => {
+      const choose = definePlugin({
+        name: "choose",
+        access: (ctx) => ctx.setUpstream(host, 9001),
+      });
+      const kit = await testPlugin(choose);
+      const { upstreamAddress, response } = await kit.request();
+      assert.equal(upstreamAddress?.host, expected);
+      assert.equal(response.status, expected === undefined ? 500 : 200);
+      await kit.close();
+    });
+  }
 });
 
 describe("upstreams", () => {
