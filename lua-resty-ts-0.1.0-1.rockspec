@@ -67,6 +67,7 @@ build = {
       ["resty.ts.http.snapshot"] = "lua/resty/ts/http/snapshot.lua",
       ["resty.ts.http.stream"] = "lua/resty/ts/http/stream.lua",
       ["resty.ts.http.target"] = "lua/resty/ts/http/target.lua",
+      ["resty.ts.http.whole"] = "lua/resty/ts/http/whole.lua",
       ["resty.ts.instances"] = "lua/resty/ts/instances.lua",
       ["resty.ts.lifecycle"] = "lua/resty/ts/lifecycle.lua",
       ["resty.ts.lives"] = "lua/resty/ts/lives.lua",

@@ -8,15 +8,16 @@
  *                                      json = { { path = "/user/password", remove = true } } }) }
  *       header_filter_by_lua_block { require("resty.ts.http").header_filter("response-rewrite") }
  *       body_filter_by_lua_block   { require("resty.ts.http").body_filter("response-rewrite") }
- *       proxy_set_header Accept-Encoding "";   # a compressed body is passed as it is
  *       proxy_pass http://backend;
  *     }
  *
  * There is nothing to do in access but to be ready: it waits until the configuration is loaded, which
- * the filters cannot. The body is collected up to 1 MiB; a longer one goes by as it is, and the error
- * log says so.
+ * the filters cannot, and has the upstream asked for the whole body, not compressed. One that comes
+ * compressed all the same is decoded. The body is collected up to 1 MiB; a longer one goes by as it
+ * is, and the error log says so; with `on_error = "closed"` in a chain the connection is cut instead.
  */
-import { definePlugin, Type, type HeaderFields, type Static } from "resty-ts";
+import { brotliDecompressSync, gunzipSync, inflateSync } from "node:zlib";
+import { definePlugin, Type, type Static } from "resty-ts";
 
 const Replacement = Type.Object({
   pattern: Type.String({ description: "A JavaScript regular expression" }),
@@ -40,11 +41,17 @@ function isText(type: string): boolean {
   return isJson(type) || /^(?:text\/|application\/(?:xml|javascript))/i.test(type);
 }
 
-/** Whether the body is text that can be changed: of a known kind, and not compressed. */
-function isOurs(headers: HeaderFields): boolean {
-  const encoding = headers.get("content-encoding") ?? "identity";
-  return encoding === "identity" && isText(headers.get("content-type") ?? "");
-}
+const MAX_BYTES = 1_048_576;
+const BOUNDED = { maxOutputLength: MAX_BYTES };
+
+const DECODERS: ReadonlyMap<string, (body: Uint8Array) => Uint8Array> = new Map([
+  ["identity", (body) => body],
+  ["gzip", (body) => gunzipSync(body, BOUNDED)],
+  ["deflate", (body) => inflateSync(body, BOUNDED)],
+  ["br", (body) => brotliDecompressSync(body, BOUNDED)],
+]);
+/** In ctx.local: the coding that the body comes in. */
+const CODING = Symbol("response-rewrite");
 
 /** Sets or removes what a JSON Pointer points to; where there is no such place, nothing. */
 function edit(root: unknown, { path, value: given, remove }: Static<typeof Edit>): unknown {
@@ -98,7 +105,7 @@ export default definePlugin({
     replace: Type.Array(Replacement, { default: [], description: "In text bodies, in this order" }),
     json: Type.Array(Edit, { default: [], description: "In JSON bodies, before `replace`" }),
   }),
-  bufferResponse: { maxBytes: 1_048_576 },
+  bufferResponse: { maxBytes: MAX_BYTES },
 
   setup(conf) {
     return conf.replace.map(({ pattern, flags, with: text }) => ({
@@ -114,17 +121,23 @@ export default definePlugin({
     for (const name of conf.remove) response.headers.delete(name);
     for (const [name, value] of Object.entries(conf.set)) response.headers.set(name, value);
     for (const [name, value] of Object.entries(conf.append)) response.headers.append(name, value);
+    if (conf.replace.length + conf.json.length === 0) return;
+    if (!isText(response.headers.get("content-type") ?? "")) return;
     // They name the upstream's body, and this is another one.
-    if (conf.replace.length + conf.json.length > 0 && isOurs(response.headers)) {
-      for (const name of ["etag", "last-modified", "accept-ranges"]) response.headers.delete(name);
-    }
+    for (const name of ["etag", "last-modified"]) response.headers.delete(name);
+    const coding = response.headers.get("content-encoding")?.toLowerCase();
+    if (coding === undefined || !DECODERS.has(coding)) return;
+    response.headers.delete("content-encoding");
+    ctx.local.set(CODING, coding);
   },
 
   bodyFilter(ctx, { conf, state: replacements }) {
-    const { headers } = ctx.response;
-    if (ctx.chunk.length === 0 || !isOurs(headers)) return undefined;
-    let text = decoder.decode(ctx.chunk);
-    if (conf.json.length > 0 && isJson(headers.get("content-type") ?? "")) {
+    const type = ctx.response.headers.get("content-type") ?? "";
+    if (ctx.chunk.length === 0 || !isText(type)) return undefined;
+    if (conf.replace.length + conf.json.length === 0) return undefined;
+    const decode = DECODERS.get((ctx.local.get(CODING) as string | undefined) ?? "identity")!;
+    let text = decoder.decode(decode(ctx.chunk));
+    if (conf.json.length > 0 && isJson(type)) {
       text = JSON.stringify(conf.json.reduce<unknown>(edit, JSON.parse(text)));
     }
     for (const replacement of replacements) {

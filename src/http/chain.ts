@@ -7,6 +7,7 @@ import type { Phase, Plugin, PhaseOptions, Policies, Policy } from "../sdk/plugi
 import {
   HOOK_PHASES,
   isBeforeAnswer,
+  isBodyPhase,
   LUA_NAMES,
   PHASES,
   PhaseNumber,
@@ -148,6 +149,8 @@ export class Chain {
   readonly instances: readonly PluginInstance[];
   /** By PhaseNumber. */
   readonly handlers: readonly (readonly Handler[])[];
+  /** Whether a handler gets the response's body. */
+  readonly filtersBody: boolean;
   /** What all plugins need, in the order of `vars` in messages. */
   readonly vars: readonly string[];
 
@@ -173,6 +176,7 @@ export class Chain {
         .filter((handler) => handler !== undefined);
     }
     this.handlers = handlers;
+    this.filtersBody = handlers.some((list, phase) => isBodyPhase(phase) && list.length > 0);
   }
 
   hold(): void {

@@ -13,6 +13,8 @@ export const HeadFlag = {
   continues: 8,
   rewritten: 16,
   apisix: 32,
+  /** The body must not pass as it came when a filter fails. */
+  closed: 128,
 } as const;
 
 export const HEAD_BYTES = 48;

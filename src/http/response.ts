@@ -1,6 +1,7 @@
 /** The response of one phase, and what becomes of a Fetch Response that a handler returned. */
 import { RestyTsError } from "../sdk/errors.js";
 import type { HttpResponse } from "../sdk/http.js";
+import { checkCoding } from "./body-rules.js";
 import { Change, changeField } from "./changes.js";
 import { isDecoded, mayBeEncoded } from "./codings.js";
 import { Fields } from "./fields.js";
@@ -12,6 +13,8 @@ export interface ResponseOwner {
   readonly head: Head;
   /** Why this phase may not change the response, or undefined: it may. */
   readonly responseIsFixed: string | undefined;
+  /** Whether a handler gets the response's body. */
+  readonly filtersBody: boolean;
   change(code: number, ...values: unknown[]): void;
 }
 
@@ -45,6 +48,9 @@ export class ResponseImpl implements HttpResponse {
               "bad_response",
               "content-length is nginx's: it counts the body itself (a filter may delete it)",
             );
+          }
+          if (name.toLowerCase() === "content-encoding" && !this.owner.filtersBody) {
+            checkCoding(this.owner.head, Array.isArray(values) ? values.join() : values);
           }
           if (appended === undefined) changeField(this.owner, Change.responseField, name, values);
           else changeField(this.owner, Change.appendField, name, appended);

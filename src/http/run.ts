@@ -6,6 +6,7 @@
  * policy had changed before it failed is not among them, unless a question has carried it over.
  */
 import { RestyTsError } from "../sdk/errors.js";
+import { BodyMismatch, BodyRules } from "./body-rules.js";
 import { type Chain, type Handler } from "./chain.js";
 import { Change, type Changes } from "./changes.js";
 import { clientStatus } from "./client-error.js";
@@ -24,7 +25,7 @@ const EMPTY = new Uint8Array(0);
 const GRACE_MS = 1000;
 
 /** For Lua, which cuts the connection in those phases. */
-const HALF_CHANGED = 500;
+const CUT = 500;
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof (value as { then?: unknown } | null | undefined)?.then === "function";
@@ -64,6 +65,7 @@ export class Run {
   private ctxSent: Readonly<Record<string, unknown>> = {};
   private varsMade: Record<string, string | undefined> | undefined = undefined;
   private replaced: Uint8Array | undefined = undefined;
+  private bodyRules: BodyRules | undefined = undefined;
   /** Whoever has changed a piece of the body. */
   private changers: Set<Handler> | undefined = undefined;
 
@@ -112,6 +114,10 @@ export class Run {
 
   get chunk(): Uint8Array {
     return this.replaced ?? this.input.chunk ?? EMPTY;
+  }
+
+  get filtersBody(): boolean {
+    return this.chain.filtersBody;
   }
 
   get last(): boolean {
@@ -333,7 +339,10 @@ export class Run {
     if (value === undefined || this.exitOps !== undefined) return undefined;
     const isBody = isBodyPhase(this.head.phase);
     if (isBody && (typeof value === "string" || value instanceof Uint8Array)) {
-      this.replaced = typeof value === "string" ? bytesOf(value) : value;
+      const bytes = typeof value === "string" ? bytesOf(value) : value;
+      const begun = (this.flags & HeadFlag.continues) !== 0;
+      (this.bodyRules ??= new BodyRules(this.head, begun)).check(this.chunk, bytes);
+      this.replaced = bytes;
       (this.changers ??= new Set()).add(handler);
       return undefined;
     }
@@ -390,10 +399,17 @@ export class Run {
       return;
     }
     // The rest as it came would make a body of it that nobody has meant.
-    const answer = status === 0 && this.changers?.has(handler) ? HALF_CHANGED : status;
+    const answer = status === 0 && this.#mustCut(handler, error) ? CUT : status;
     this.over = answer !== 0;
     if (answer === 0) undo?.();
     this.ops.push(Change.failed, handler.instance.name, answer, this.services.stackOf(error));
+  }
+
+  /** Whether the body must not go on without what a handler would have done. */
+  #mustCut(handler: Handler, error: unknown): boolean {
+    if (!isBodyPhase(this.head.phase)) return false;
+    const closed = (this.flags & HeadFlag.closed) !== 0;
+    return closed || error instanceof BodyMismatch || this.changers?.has(handler) === true;
   }
 
   #checkpoint(): () => void {

@@ -7,7 +7,7 @@
 import type { PhaseDescription } from "../http/chain.js";
 import type { Changes } from "../http/changes.js";
 import { HeadFlag } from "../http/head.js";
-import { isBeforeAnswer, LUA_NAMES, PhaseNumber } from "../http/phases.js";
+import { isBeforeAnswer, isBodyPhase, LUA_NAMES, PhaseNumber } from "../http/phases.js";
 import type { Phase } from "../sdk/plugin.js";
 import { apply, carry, type Ending } from "./apply.js";
 import { type Calls, codeOf, messageOf } from "./calls.js";
@@ -27,6 +27,7 @@ import type {
   UpstreamRequest,
 } from "./types.js";
 import { askUpstream, makeUpstreamRequest } from "./upstream.js";
+import { Whole } from "./whole.js";
 
 const EMPTY = new Uint8Array(0);
 const TITLES: Readonly<Record<number, string>> = {
@@ -95,6 +96,8 @@ export class Exchange {
   readonly #setting: Setting;
   readonly #state: RequestState;
   readonly #vars: Readonly<Record<string, string>>;
+  /** Of a chain that filters bodies. */
+  readonly #whole: Whole | undefined;
   #upstreamRequest: UpstreamRequest | undefined;
   #headerSent = false;
   #cut = false;
@@ -109,6 +112,9 @@ export class Exchange {
     this.#setting = setting;
     this.#state = setting.state;
     this.#vars = vars;
+    if (BODY_PHASES.some((phase) => this.#described(phase) !== undefined)) {
+      this.#whole = new Whole(this.#state);
+    }
   }
 
   get status(): number {
@@ -146,6 +152,7 @@ export class Exchange {
 
   async #play(): Promise<void> {
     const { phases } = this.#setting;
+    this.#whole?.ask();
     if ((await this.#requestPhase("rewrite")) === "over") return;
     if ((await this.#requestPhase("access")) === "over") return;
     if ((await this.#requestPhase("beforeProxy")) === "over") return;
@@ -283,7 +290,8 @@ export class Exchange {
   /** Does what a policy's status says. */
   async #refuse(phase: Phase, status: number): Promise<Outcome> {
     const before = isBeforeAnswer(PhaseNumber[phase]);
-    if (status === 0) return before ? "go on" : "over";
+    const isClosed = isBodyPhase(PhaseNumber[phase]) && this.#whole!.isClosed;
+    if (status === 0 && !isClosed) return before ? "go on" : "over";
     if (!before) {
       this.#cutOff();
       return "over";
@@ -373,11 +381,10 @@ export class Exchange {
       state.setResponseField("Content-Type", [this.#setting.defaultType]);
     }
     state.deleteLate();
+    this.#whole?.begin();
     await this.#cross("headerFilter", 0, null);
     if (this.#over) return false;
-    if (BODY_PHASES.some((phase) => this.#described(phase) !== undefined)) {
-      state.setResponseField("Content-Length", []);
-    }
+    this.#whole?.finish();
     if (state.status === 204) {
       state.responseFields = filterFields(
         state.responseFields,
@@ -404,7 +411,10 @@ export class Exchange {
     const body = this.#bodies[phase];
     if (p === undefined || body.off || (this.#chunk.length === 0 && !last)) return;
     if (p.buffer_bytes !== null && !(await this.#collect(phase, p, last, p.buffer_bytes))) return;
-    const flags = (last ? HeadFlag.last : 0) | (body.started ? HeadFlag.continues : 0);
+    const flags =
+      (last ? HeadFlag.last : 0) |
+      (body.started ? HeadFlag.continues : 0) |
+      (this.#whole!.isClosed ? HeadFlag.closed : 0);
     body.started = true;
     const outcome = await this.#cross(phase, flags, this.#chunk.slice());
     // A filter that misses a piece makes no sense of the rest.

@@ -1,6 +1,7 @@
 /** Cases of the shared suite: answers of plugins, and what filters make of responses. */
+import type { FieldsInit } from "../../src/testing/index.ts";
 import type { Case, CaseMember } from "./case.ts";
-import { answers, filters, serves, shouts, whole } from "./plugins.ts";
+import { answers, digests, filters, serves, shouts, whole } from "./plugins.ts";
 
 const answer = (action: string, phase = "access"): CaseMember[] => [
   { plugin: answers, conf: { action, phase } },
@@ -156,6 +157,79 @@ export const responseCases: readonly Case[] = [
       expect: { status, body: "" },
     })),
   ),
+  {
+    title: "the upstream of a chain that filters bodies is asked for the whole of them, plain",
+    chain: [{ plugin: shouts }],
+    request: {
+      headers: { Range: "bytes=0-1", "If-Range": '"a"', "Accept-Encoding": "gzip", "X-B": "1" },
+    },
+    upstream: ({ headers }) => ({
+      headers: {
+        ...{ ETag: '"a"', "Accept-Ranges": "bytes", "Content-MD5": "x", "Content-Digest": "x" },
+        ...{ Digest: "x", "Repr-Digest": "x" },
+      },
+      body: ["range", "if-range", "accept-encoding", "x-b"]
+        .map((name) => String(headers.get(name)))
+        .join(" "),
+    }),
+    expect: {
+      body: "NULL NULL NULL 1 (16)",
+      headers: { etag: ['W/"a"'] },
+      without: ["accept-ranges", "content-md5", "digest", "content-digest", "repr-digest"],
+    },
+  },
+  {
+    title: "the upstream of a chain that filters no bodies is asked as the client asks",
+    chain: filter("set"),
+    request: { headers: { Range: "bytes=0-1", "Accept-Encoding": "gzip" } },
+    upstream: () => ({ headers: { ETag: '"a"', "Accept-Ranges": "bytes" }, body: "x" }),
+    expect: {
+      headers: { etag: ['"a"'], "accept-ranges": ["bytes"], "content-length": ["1"] },
+      upstream: { field: { Range: "bytes=0-1", "Accept-Encoding": "gzip" } },
+    },
+  },
+  ...[
+    ["a part", 206, { "Content-Range": "bytes 0-4/11" }],
+    ["compressed", 200, { "Content-Encoding": "gzip" }],
+  ].map(([what, status, headers]): Case => ({
+    title: `a body that is ${what as string} is not changed into one that its fields do not fit`,
+    chain: [{ plugin: whole }],
+    upstream: () => ({ status: status as number, headers: headers as FieldsInit, body: "short" }),
+    expect: { status: 0, body: "", cut: true, failures: ["whole, bodyFilter"] },
+  })),
+  {
+    title: "a part of a body that no filter changes goes by with its fields",
+    chain: [{ plugin: digests }],
+    upstream: () => ({
+      status: 206,
+      headers: { "Content-Range": "bytes 0-4/11", ETag: '"a"', "Content-MD5": "x" },
+      body: "short",
+    }),
+    expect: {
+      status: 206,
+      body: "short",
+      headers: {
+        ...{ "content-range": ["bytes 0-4/11"], etag: ['"a"'], "content-md5": ["x"] },
+        "content-length": ["5"],
+      },
+    },
+  },
+  {
+    title: "a compressed body that no filter changes goes by with its fields",
+    chain: [{ plugin: digests }],
+    upstream: () => ({ headers: { "Content-Encoding": "br" }, body: "short" }),
+    expect: { body: "short", headers: { "content-encoding": ["br"] } },
+  },
+  {
+    title: "the coding of a body that no filter decodes stays its field",
+    chain: filter("coding"),
+    upstream: () => ({ headers: { "Content-Encoding": "br" }, body: "short" }),
+    expect: {
+      body: "short",
+      headers: { "content-encoding": ["br"] },
+      failures: ["filters, headerFilter"],
+    },
+  },
   {
     title: "a stream answers piece by piece, without a length",
     chain: answer("stream"),

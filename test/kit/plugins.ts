@@ -1,6 +1,7 @@
 /** All plugins of the suite, for the kit; nginx finds them by their files. */
 export { default as answers } from "./plugins/answers.ts";
 export { default as asks } from "./plugins/asks.ts";
+export { default as digests } from "./plugins/digests.ts";
 export { default as edits } from "./plugins/edits.ts";
 export { default as fails } from "./plugins/fails.ts";
 export { default as fields } from "./plugins/fields.ts";

@@ -1,6 +1,7 @@
 /** What goes to the client is framed as HTTP has it, whatever plugins make of bodies. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { gunzipSync, gzipSync } from "node:zlib";
 import { type Nginx, withNginx } from "../../support/nginx.js";
 import { phase, plugin } from "../../support/plugin-phases.js";
 import {
@@ -22,6 +23,33 @@ const plugins = {
     },`),
   delays: plugin(`name: "delays",
     delayedBodyFilter(ctx) { return ctx.last ? Buffer.from(ctx.chunk).toString() + "." : undefined; },`),
+  redacts: plugin(`name: "redacts", bufferResponse: { maxBytes: 1000 },
+    bodyFilter(ctx) {
+      const text = new TextDecoder("utf-8", { fatal: true }).decode(ctx.chunk);
+      return JSON.stringify({ ...JSON.parse(text), password: undefined });
+    },`),
+  sees: plugin(`name: "sees",
+    bodyFilter(ctx) { return ctx.chunk.length > 0 ? Buffer.from(ctx.chunk) : undefined; },`),
+  swaps: plugin(`name: "swaps",
+    bodyFilter(ctx) { return Buffer.from(ctx.chunk).toString().replaceAll("secret", "******"); },`),
+  unpacks: plugin(`name: "unpacks", bufferResponse: { maxBytes: 1000 },
+    schema: { type: "object" },
+    headerFilter(ctx, { conf }) {
+      if (conf.how !== "repacks") ctx.response.headers.delete("content-encoding");
+    },
+    bodyFilter(ctx, { conf }) {
+      if (conf.how === "fails") throw new Error("no");
+      const text = gunzipSync(ctx.chunk).toString().replace("secret", "unpacked");
+      return conf.how === "unpacks" ? text : gzipSync(text);
+    },`).replace("\n", '\nimport { gunzipSync, gzipSync } from "node:zlib";\n'),
+  packs: plugin(`name: "packs", bufferResponse: { maxBytes: 1000 },
+    headerFilter(ctx) { ctx.response.headers.set("content-encoding", "gzip"); },
+    bodyFilter(ctx) { return gzipSync(ctx.chunk); },`).replace(
+    "\n",
+    '\nimport { gzipSync } from "node:zlib";\n',
+  ),
+  strips: plugin(`name: "strips",
+    headerFilter(ctx) { ctx.response.headers.delete("content-encoding"); },`),
   answers: plugin(`name: "answers",
     schema: { type: "object" },
     async access(ctx, { conf }) {
@@ -47,8 +75,43 @@ const plugins = {
     },`),
 };
 
-function answer({ head }: RawRequest): string {
+const USER = JSON.stringify({ password: "secret", user: "ada", filler: "x".repeat(100) });
+const CLEAN = JSON.stringify({ user: "ada", filler: "x".repeat(100) });
+const gzipped = (text: string): string => gzipSync(text).toString("latin1");
+const gunzipped = (bytes: string): string => gunzipSync(Buffer.from(bytes, "latin1")).toString();
+const field = (head: string, name: string): string | undefined =>
+  new RegExp(`^${name}: *(.*)$`, "im").exec(head)?.[1];
+
+/** Serves parts, and compresses, where it is asked for that. */
+function user({ head }: RawRequest): string {
+  const tag = 'ETag: "a"';
+  const digests = ["Content-MD5", "Digest", "Content-Digest", "Repr-Digest"];
+  const range = /bytes=(\d+)-(\d+)/.exec(field(head, "range") ?? "");
+  if (range !== null) {
+    const part = USER.slice(Number(range[1]), Number(range[2]) + 1);
+    const fields = [tag, `Content-Range: bytes ${range[1]!}-${range[2]!}/${String(USER.length)}`];
+    return respond(part, ...fields).replace("200 OK", "206 Partial Content");
+  }
+  if (field(head, "accept-encoding")?.includes("gzip")) {
+    return respond(gzipped(USER), tag, "Content-Encoding: gzip");
+  }
+  return respond(
+    USER,
+    tag,
+    "Content-Type: text/plain",
+    "Accept-Ranges: bytes",
+    ...digests.map((name) => `${name}: x`),
+  );
+}
+
+function answer(request: RawRequest): string {
+  const { head } = request;
   const path = head.split(" ")[1]!;
+  if (path.endsWith("/user")) return user(request);
+  if (path.endsWith("/gzip")) return respond(gzipped("the secret"), "Content-Encoding: gzip");
+  if (path.endsWith("/hello-in-chunks")) {
+    return "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+  }
   if (head.startsWith("HEAD ")) return "HTTP/1.1 200 OK\r\nContent-Length: 123456\r\n\r\n";
   if (path.endsWith("/204")) return "HTTP/1.1 204 No Content\r\n\r\n";
   if (path.endsWith("/304")) return 'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\n\r\n';
@@ -82,9 +145,9 @@ for (const runtime of ["embedded", "process"] as const) {
       withGateway(
         (url) =>
           Object.fromEntries(
-            ["adds", "delays"].flatMap((name) => [
+            ["adds", "delays"].flatMap((name): [string, string][] => [
               [`/${name}/`, `${filtered(name)} proxy_pass ${url};`],
-              ...["204", "304"].map((status) => [
+              ...["204", "304"].map((status): [string, string] => [
                 `= /${name}/set-${status}`,
                 `${filtered(name, "{}", `ngx.status = ${status}`)} proxy_pass ${url};`,
               ]),
@@ -149,6 +212,154 @@ for (const runtime of ["embedded", "process"] as const) {
   });
 }
 
+for (const runtime of ["embedded", "process"] as const) {
+  const withGateway = (
+    locations: (url: string) => Record<string, string>,
+    body: (nginx: Nginx, upstream: RawUpstream) => Promise<void>,
+  ): Promise<void> => withUpstream(runtime, locations, body);
+  const filters = (name: string, conf = "{}"): string =>
+    phase("header_filter", `http.header_filter("${name}", ${conf})`) +
+    phase("body_filter", `http.body_filter("${name}")`);
+  const PARTS = { fields: ["Range: bytes=0-59", 'If-Range: "a"'] };
+  const PACKED = { fields: ["Accept-Encoding: gzip"] };
+
+  describe(`a response whose body is filtered, ${runtime}`, () => {
+    test("gets the whole new body, or is cut where the header's length was sent", () =>
+      withGateway(
+        (url) => ({
+          "/only/": `${phase("body_filter", `http.body_filter("adds")`)} proxy_pass ${url};`,
+          "/early/": `${phase("access", `http.access("adds")`)}
+            ${phase("body_filter", `http.body_filter("adds")`)} proxy_pass ${url};`,
+          "/both/": `${filters("adds")} proxy_pass ${url};`,
+          "/shorter/": `${phase("body_filter", `http.body_filter("redacts")`)} proxy_pass ${url};`,
+          "/same/": `${phase("body_filter", `http.body_filter("swaps")`)} proxy_pass ${url};`,
+          "/sees/": `${phase("body_filter", `http.body_filter("sees")`)} proxy_pass ${url};`,
+          "= /static": `${phase("body_filter", `http.body_filter("adds")`)} alias hello.txt;`,
+        }),
+        async (nginx) => {
+          for (const path of ["/only/200", "/early/200", "/shorter/user", "/static"]) {
+            const bytes = await rawAsk(nginx.port!, rawRequest(`GET ${path}`) + LAST);
+            assert.equal(bytes, "", path);
+          }
+          await nginx.waitForLog(/adds, body_filter, .*Content-Length.*header_filter_by_lua/);
+          const whole = {
+            "/both/200": "HELLO!",
+            "/only/hello-in-chunks": "HELLO!",
+            "/sees/200": "hello",
+          };
+          for (const [path, body] of Object.entries(whole)) {
+            const got = await ask(nginx, rawRequest(`GET ${path}`));
+            assert.deepEqual([got.status, got.body, got.cut], [200, body, false], path);
+          }
+          const got = await ask(nginx, rawRequest("GET /same/user"));
+          assert.deepEqual([got.body, got.cut], [USER.replace("secret", "******"), false]);
+        },
+      ));
+
+    test("is asked for as a whole and plain, which nginx may compress", () =>
+      withGateway(
+        (url) => ({
+          "/": `${filtered("redacts")} gzip on; gzip_types text/plain application/json; gzip_min_length 1;
+            gzip_proxied any; proxy_pass ${url};`,
+          "= /static": `${filtered("redacts")} alias user.json;`,
+          "/plain/": `${phase("access", `http.access("answers")`)} proxy_pass ${url};`,
+        }),
+        async (nginx, upstream) => {
+          for (const path of ["/user", "/static"]) {
+            const got = await ask(nginx, rawRequest(`GET ${path}`, PARTS));
+            assert.deepEqual([got.status, got.body, got.cut], [200, CLEAN, false]);
+            for (const name of ["content-range", "accept-ranges"]) {
+              assert.equal(got.fields[name], undefined, name);
+            }
+          }
+          const packed = await ask(nginx, rawRequest("GET /user", PACKED));
+          assert.equal(packed.fields["content-encoding"], "gzip");
+          assert.equal(gunzipped(packed.body), CLEAN);
+          for (const { head } of upstream.seen) {
+            assert.doesNotMatch(head, /^(range|if-range|accept-encoding):/im);
+          }
+          await ask(
+            nginx,
+            rawRequest("GET /plain/user", { fields: [...PARTS.fields, ...PACKED.fields] }),
+          );
+          assert.match(
+            upstream.seen.at(-1)!.head,
+            /^range: .*^if-range: .*^accept-encoding: gzip$/ims,
+          );
+        },
+      ));
+
+    test("has no field that speaks of another body", () =>
+      withGateway(
+        (url) => ({ "/": `${filters("redacts")} proxy_pass ${url};` }),
+        async (nginx) => {
+          const got = await ask(nginx, rawRequest("GET /user"));
+          assert.equal(got.body, CLEAN);
+          assert.equal(got.fields.etag, 'W/"a"');
+          assert.doesNotMatch(got.head, /^(accept-ranges|content-length|content-md5|.*digest):/im);
+        },
+      ));
+
+    test("is a part only as it came", () =>
+      withGateway(
+        (url) => ({
+          "/redacts/": `${filters("redacts")} proxy_pass ${url};`,
+          "/adds/": `${filters("adds")} proxy_pass ${url};`,
+          "/sees/": `${filters("sees")} proxy_pass ${url};`,
+          "= /static": `${phase("body_filter", `http.body_filter("redacts")`)} alias user.json;`,
+          "= /static-whole": `${filters("redacts")} alias user.json;`,
+        }),
+        async (nginx) => {
+          for (const path of ["/redacts/user", "/adds/user", "/static"]) {
+            const bytes = await rawAsk(nginx.port!, rawRequest(`GET ${path}`, PARTS) + LAST);
+            assert.equal(bytes, "", path);
+          }
+          const whole = await ask(nginx, rawRequest("GET /static-whole", PARTS));
+          assert.deepEqual([whole.status, whole.body], [200, CLEAN]);
+          const got = await ask(nginx, rawRequest("GET /sees/user", PARTS));
+          assert.deepEqual([got.status, got.body, got.cut], [206, USER.slice(0, 60), false]);
+          const { etag, ...fields } = got.fields;
+          assert.deepEqual(
+            [etag, fields["content-range"], fields["content-length"]],
+            ['"a"', `bytes 0-59/${String(USER.length)}`, "60"],
+          );
+        },
+      ));
+
+    test("is in the coding that its field says, or is cut", () =>
+      withGateway(
+        (url) => ({
+          "/adds/": `${filters("adds")} proxy_pass ${url};`,
+          "/sees/": `${filters("sees")} proxy_pass ${url};`,
+          "/unpacks/": `${filters("unpacks", '{ how = "unpacks" }')} proxy_pass ${url};`,
+          "/repacks/": `${filters("unpacks", '{ how = "repacks" }')} proxy_pass ${url};`,
+          "/fails/": `${filters("unpacks", '{ how = "fails" }')} proxy_pass ${url};`,
+          "/packs/": `${filters("packs")} proxy_pass ${url};`,
+          "/strips/": `${filters("strips")} proxy_pass ${url};`,
+        }),
+        async (nginx) => {
+          for (const path of ["/adds/gzip", "/fails/gzip"]) {
+            const bytes = await rawAsk(nginx.port!, rawRequest(`GET ${path}`) + LAST);
+            assert.equal(bytes, "", path);
+          }
+          const expected = {
+            "/sees/gzip": ["gzip", "the secret"],
+            "/repacks/gzip": ["gzip", "the unpacked"],
+            "/packs/200": ["gzip", "hello"],
+            "/unpacks/gzip": [undefined, "the unpacked"],
+            "/strips/gzip": ["gzip", "the secret"],
+          };
+          for (const [path, [coding, text]] of Object.entries(expected)) {
+            const got = await ask(nginx, rawRequest(`GET ${path}`));
+            assert.equal(got.fields["content-encoding"], coding, path);
+            assert.equal(coding === undefined ? got.body : gunzipped(got.body), text, path);
+          }
+          await nginx.waitForLog(/strips, header_filter, .*content-encoding cannot be changed/);
+        },
+      ));
+  });
+}
+
 async function withUpstream(
   runtime: string,
   locations: (url: string) => Record<string, string>,
@@ -159,10 +370,21 @@ async function withUpstream(
     await withNginx(
       {
         ts: { plugins: "plugins", runtime, timeout_ms: 20_000, sync_timeout_ms: 10_000 },
-        files: Object.fromEntries(
-          Object.entries(plugins).map(([name, text]) => [`plugins/${name}.ts`, text]),
+        files: {
+          ...Object.fromEntries(
+            Object.entries(plugins).map(([name, text]) => [`plugins/${name}.ts`, text]),
+          ),
+          "files/hello.txt": "hello",
+          "files/user.json": USER,
+        },
+        server: "root .;",
+        locations: Object.fromEntries(
+          Object.entries(locations(upstream.url)).map(([path, text]) => [
+            path,
+            text.replace(/ alias (.*);/, " alias files/$1;"),
+          ]),
         ),
-        locations: locations(upstream.url),
+        allowLog: [/resty\.ts: /, /failed to run body_filter_by_lua/],
       },
       (nginx) => body(nginx, upstream),
     );

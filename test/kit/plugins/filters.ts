@@ -39,6 +39,9 @@ const actions: Record<string, (ctx: HeaderFilterContext) => void> = {
   "length-set": ({ response }) => {
     response.headers.set("Content-Length", "1");
   },
+  coding: ({ response }) => {
+    response.headers.delete("Content-Encoding");
+  },
   bytes: ({ response }) => {
     response.headers.set("X-Bytes", `${response.headers.get("x-up")!}\u00e9`);
   },

@@ -248,10 +248,11 @@ local function learn(chain, client, token, generation, described)
     local version = known[token]
     if not version then
         version = { chain = chain, client = client, token = token, generation = nil, phases = nil,
-                    flight = nil }
+                    filters_body = false, flight = nil }
         known[token] = version
     end
     version.generation, version.phases = generation, phases
+    version.filters_body = phases.body_filter ~= nil or phases.delayed_body_filter ~= nil
     return version
 end
 

@@ -30,6 +30,7 @@ local ELSEWHERE = {
     ["content-type"] = true, ["content-length"] = true, ["last-modified"] = true,
 }
 local REQUEST_FIELD, RESPONSE_FIELD = 1, 5
+local CODING = "Content-Encoding"
 
 local bytes_ptr = ffi.typeof("uint8_t *")
 local list_ptr = ffi.typeof("const rts_nginx_list_t *")
@@ -141,6 +142,50 @@ function _M.of_response(r)
         error("the response has " .. n .. " fields: " .. MOST_FIELDS .. " can be carried", 0)
     end
     return apart, k, list, n
+end
+
+
+-- The Content-Encoding that is sent; NULL: there is none.
+local function coding_of(r)
+    local list = response_list(r)
+    return lib.rts_next_listed(list, CODING, #CODING, nil, 0)
+end
+
+
+-- Notes which Content-Encoding the body has that Lua's filters get.
+function _M.note_coding(state)
+    state.coding_field = coding_of(get_request())
+    state.knows_coding = true
+end
+
+
+-- Has the response's list say it until restore_coding, in place of what nginx's gzip and gunzip,
+-- which come after Lua's filters, make of it. Returns whether there was anything to do.
+function _M.use_coding(r, state)
+    local sent, noted = coding_of(r), state.coding_field
+    if sent == noted then
+        return false
+    end
+    state.sent_coding = sent
+    if sent ~= nil then
+        state.sent_hash = sent.hash
+        sent.hash = 0
+    end
+    if noted ~= nil then
+        noted.hash = 1
+    end
+    return true
+end
+
+
+function _M.restore_coding(state)
+    local sent, noted = state.sent_coding, state.coding_field
+    if noted ~= nil then
+        noted.hash = 0
+    end
+    if sent ~= nil then
+        sent.hash = state.sent_hash
+    end
 end
 
 

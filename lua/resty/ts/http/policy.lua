@@ -42,10 +42,11 @@ function _M.log(phase, plugins, text, level)
 end
 
 
--- Whether a filter of bodies has changed a part of this one: it may not have begun yet.
-local function is_half_changed(phase, state)
+-- Whether this body must not go on as it came: a part of it was changed, or that would be wrong
+-- (whole.lua). It may not have begun yet.
+local function must_not_pass(phase, state)
     local body = phase.bodies and state.body
-    return body and body.changed
+    return body and (body.changed or body.closed)
 end
 
 
@@ -53,9 +54,9 @@ end
 -- In body_filter_by_lua* nothing but an error does that.
 function _M.cut(phase)
     if phase.bodies then
+        local body = request.get().body
         error("resty.ts: the connection is cut, see above"
-              .. (is_half_changed(phase, request.get())
-                  and "; a part of the body was changed before" or ""), 0)
+              .. (body and body.changed and "; a part of the body was changed before" or ""), 0)
     end
     return ngx.exit(ngx.ERROR)
 end
@@ -68,7 +69,7 @@ function _M.refuse(phase, status)
     end
     local state = request.get()
     if status == 0 then
-        if is_half_changed(phase, state) then
+        if must_not_pass(phase, state) then
             return _M.cut(phase)
         end
         return

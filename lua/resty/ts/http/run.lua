@@ -17,6 +17,7 @@ local request = require "resty.ts.http.request"
 local snapshot = require "resty.ts.http.snapshot"
 local stream = require "resty.ts.http.stream"
 local values = require "resty.ts.values"
+local whole = require "resty.ts.http.whole"
 
 local ngx = ngx
 local pcall = pcall
@@ -26,7 +27,7 @@ local math_ceil = math.ceil
 local table_concat = table.concat
 
 local ANSWER, ASK, STREAM, FAILED = changes.ANSWER, changes.ASK, changes.STREAM, changes.FAILED
-local LAST, CONTINUES = snapshot.LAST, snapshot.CONTINUES
+local LAST, CONTINUES, CLOSED = snapshot.LAST, snapshot.CONTINUES, snapshot.CLOSED
 local HEADER_FILTER, LOG = phases.header_filter, phases.log
 
 local apply = changes.apply
@@ -62,6 +63,9 @@ function ready(phase, chain)
     local client, err, code = host.client(chain.place)
     local version = client and version_of(chain, client)
     if version then
+        if version.filters_body and phase.answers then
+            whole.ask(request.get())
+        end
         local p = version.phases[phase.name]
         if not p then
             return nil
@@ -258,15 +262,20 @@ local function run_header_filter(phase, chain)
         delete_late(known)
     end
     local p, client, state, token = ready(phase, chain)
+    client = client or host.client(chain.place)
+    local version = client and version_of(chain, client)
+    local filters_body = version and version.filters_body
+    if filters_body then
+        state = request.get()
+        whole.begin(state)
+    end
     if p then
         cross(client, phase, p, token, state, 0, nil, chain)
     end
-    client = client or host.client(chain.place)
-    local version = client and version_of(chain, client)
-    if version and (version.phases.body_filter or version.phases.delayed_body_filter) then
+    if filters_body then
         -- The body is to be filtered by the version that has said so.
-        request.get()[chain] = version
-        ngx.header["Content-Length"] = nil
+        state[chain] = version_of(chain, client) or version
+        whole.finish(state)
     end
 end
 
@@ -312,7 +321,7 @@ local function body_of(phase, state, chain)
         local status = ngx.status
         -- Where there may be no body nothing can become one.
         body = { started = false, changed = false, off = status == 204 or status == 304,
-                 pieces = nil, bytes = 0, generation = nil }
+                 closed = whole.is_closed(state), pieces = nil, bytes = 0, generation = nil }
         bodies[chain] = body
     end
     state.body = body
@@ -363,6 +372,7 @@ local function run_body_filter(phase, chain)
         end
     end
     local flags = (last and LAST or 0) + (body.started and CONTINUES or 0)
+                  + (body.closed and CLOSED or 0)
     local first = not body.started
     body.started = true
     chunk_bytes[1] = chunk

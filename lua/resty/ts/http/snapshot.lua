@@ -20,9 +20,11 @@ local ffi_cast = ffi.cast
 local ffi_copy = ffi.copy
 local get_request = base.get_request
 local of_response = fields_module.of_response
+local use_coding, restore_coding = fields_module.use_coding, fields_module.restore_coding
 local errmsg = base.get_errmsg_ptr()
 local clear_table = require "table.clear"
-local bor = require("bit").bor
+local bit = require "bit"
+local band, bor = bit.band, bit.bor
 local ngx = ngx
 local find, sub = string.find, string.sub
 local tonumber = tonumber
@@ -30,6 +32,7 @@ local setmetatable = setmetatable
 
 local FIXED_BYTES = 48
 local MOST_FIELDS = fields_module.MOST
+local BODY_PHASES = { [5] = true, [8] = true }
 local NOT_THERE = 0xffffffff
 local HTTPS = 2
 local INTERNAL = 4
@@ -62,6 +65,7 @@ local _M = {
     -- The head that was built last, as an argument of a call.
     view = view,
     CONTINUES = CONTINUES,
+    CLOSED = 128,
     LAST = 1,
 }
 
@@ -233,7 +237,7 @@ function _M.build(phase, state, flags, token)
     if not state.flags then
         describe(r, state)
     end
-    if flags >= CONTINUES then
+    if band(flags, CONTINUES) ~= 0 then
         put_fixed(phase, state, flags, token, 0, 0)
         for i = 5, 11 do
             buffer32[i] = 0
@@ -242,6 +246,7 @@ function _M.build(phase, state, flags, token)
         return
     end
     local requests = request_fields(r)
+    local restores = state.knows_coding and BODY_PHASES[phase] and use_coding(r, state)
     local apart, n_apart, list, n_listed = of_response(r)
     local at = FIXED_BYTES + 8 * (requests + n_apart + n_listed)
     if at > size then
@@ -274,6 +279,9 @@ function _M.build(phase, state, flags, token)
     i = i + 2 * requests
     at = put_fields(at, apart, n_apart, i)
     view[2] = put_listed(at, list, i + 2 * n_apart)
+    if restores then
+        restore_coding(state)
+    end
 end
 
 
