@@ -4,6 +4,7 @@ import { execFileSync } from "node:child_process";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { after, before, describe, test } from "node:test";
+import { until } from "../../support/deadline.js";
 import type { NginxOptions } from "../../support/nginx.js";
 import { withPlugins } from "../../support/plugins.js";
 import { rawAsk, rawRequest, rawResponses, RawUpstream, respond } from "../../support/raw.js";
@@ -261,6 +262,24 @@ describe("fields of a response", () => {
     assert.ok(modified !== undefined && modified.length > 20, lines.join("\n"));
     assert.ok(lines.includes(modified.replace("Last-Modified", "X-Seen")), lines.join("\n"));
   });
+
+  test("that cannot be deleted late, for want of a header filter, are told of", () =>
+    withPlugins(
+      { edits: edits("access", `response.headers.delete("x-page");`) },
+      {
+        locations: {
+          "/": `${ACCESS} content_by_lua_block { ngx.header["X-Page"] = 1 ngx.print("x") }
+            log_by_lua_block { require("resty.ts.http").log("edits") }`,
+        },
+        allowLog: [/resty\.ts/],
+      },
+      async (nginx) => {
+        await nginx.ask("/");
+        await until("the log tells of it", () =>
+          /edits, log, .*not checked again: x-page \(run/.test(nginx.errorLog()),
+        );
+      },
+    ));
 
   test("that are deleted before stay deleted on an error page", async () => {
     const lines = await got(

@@ -8,6 +8,7 @@
 local contexts = require "resty.ts.apisix.contexts"
 local core = require "apisix.core"
 local nginx = require "resty.ts.http.gateway"
+local remove_response = require("resty.ts.http.fields").remove_response
 local values = require "resty.ts.values"
 
 local has_body = nginx.has_body
@@ -62,33 +63,20 @@ end
 
 
 -- Whatever else is in the response is the gateway's: APISIX's plugins have set it.
--- Returns the name of a field that is still there: in names that Lua sets nginx makes "_" a "-".
--- WWW-Authenticate stays, too, where lua-nginx-module cannot take it out (nginx 1.29).
 local function clear_upstream_fields()
-    local header, var = ngx.header, ngx.var
-    local left
-    for raw_name in pairs(ngx.resp.get_headers(0, true)) do
-        local name = lower(raw_name)
+    local var = ngx.var
+    for name in pairs(ngx.resp.get_headers(0, true)) do
+        name = lower(name)
         if not KEPT[name] and var["upstream_http_" .. gsub(name, "-", "_")] then
-            header[name] = nil
-            if find(name, "_", 1, true) and ngx.resp.get_headers(0, true)[raw_name] then
-                left = raw_name
-            end
+            remove_response(name)
         end
     end
-    return left
 end
 
 
 -- In header_filter. The body filter of the same configuration sends the body: see replaced.
 function _M.replace(state, status, body)
-    local left = clear_upstream_fields()
-    if left then
-        core.log.error("resty.ts: the upstream's field ", left, " cannot be taken out of the ",
-                       "response, so that the connection is cut; nginx's directive ",
-                       "lua_transform_underscores_in_response_headers off lets it be")
-        return ngx.exit(ngx.ERROR)
-    end
+    clear_upstream_fields()
     local header = ngx.header
     for _, name in ipairs(OF_THE_RESPONSE) do
         header[name] = nil

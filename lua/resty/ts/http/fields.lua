@@ -264,9 +264,20 @@ function _M.set_response(state, name, value)
 end
 
 
-function _M.delete_response(state, name)
-    header[name] = nil
+-- Removes the response's fields of this name, all of them.
+function _M.remove_response(name)
+    -- nginx adds some of its own to a response unless the module says no to them.
+    if not find(name, "_", 1, true) then
+        header[name] = nil
+    end
     lib.rts_drop_listed(response_list(get_request()), name, #name, 0)
+end
+
+local remove_response = _M.remove_response
+
+
+function _M.delete_response(state, name)
+    remove_response(name)
     note_deleted(state, name)
 end
 
@@ -287,7 +298,7 @@ function _M.write(state, what, name, all)
     end
     local list = response_list(get_request())
     if what == RESPONSE_FIELD then
-        lib.rts_drop_listed(list, name, #name, 0)
+        remove_response(name)
     end
     for i = 1, #all do
         push(list, name, all[i])
@@ -302,12 +313,12 @@ end
 
 -- The response is known: what was deleted before goes, but for what plugins have set since.
 function _M.delete_late(state)
-    local list = response_list(get_request())
     for name, kept in next, state.deleted do
-        if kept == 0 and not find(name, "_", 1, true) then
-            header[name] = nil
+        if kept == 0 then
+            remove_response(name)
+        else
+            lib.rts_drop_listed(response_list(get_request()), name, #name, kept)
         end
-        lib.rts_drop_listed(list, name, #name, kept)
     end
     state.deleted = nil
 end

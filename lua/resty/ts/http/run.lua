@@ -388,7 +388,24 @@ local function run_body_filter(phase, chain)
 end
 
 
+-- What was deleted before the response was known has been sent.
+local function tell_undeleted(phase, chain, state)
+    local names = {}
+    for name in pairs(state.deleted) do
+        names[#names + 1] = name
+    end
+    state.deleted = nil
+    policy.log(phase, chain.title, "response fields deleted before the response was known: not "
+               .. "checked again: " .. table_concat(names, ", ")
+               .. " (run the plugin in header_filter_by_lua*, too)")
+end
+
+
 local function run_log(phase, chain)
+    local known = request.peek()
+    if known and known.deleted then
+        tell_undeleted(phase, chain, known)
+    end
     local p, client, state, token = ready(phase, chain)
     if not p then
         return
