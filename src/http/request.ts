@@ -14,7 +14,7 @@ import { malformed } from "./client-error.js";
 import { Fields } from "./fields.js";
 import { isForm, readForm } from "./form.js";
 import { type Head, HeadFlag, HeadText } from "./head.js";
-import { originOf } from "./origin.js";
+import { hostOf, originOf } from "./origin.js";
 import { Query, queryText, RequestUrl, URL_IS_FIXED } from "./query.js";
 import { Target, textOf, utf8 } from "./target.js";
 import { bytesOf } from "./text.js";
@@ -44,6 +44,8 @@ export class RequestImpl implements HttpRequestWithBody {
   private received: Promise<ReceivedBody> | undefined = undefined;
   private stream: ReadableStream<Uint8Array> | undefined = undefined;
   private urlMade: RequestUrl | undefined = undefined;
+  /** The Host field that it was made with. */
+  private urlField: string | null = null;
   private queryMade: Query | undefined = undefined;
   private cookiesMade: Record<string, string> | undefined = undefined;
 
@@ -98,10 +100,12 @@ export class RequestImpl implements HttpRequestWithBody {
   }
 
   get url(): URL {
-    return (this.urlMade ??= new RequestUrl(
-      originOf(this.scheme, this.owner.head.text(HeadText.host)!, this.headers.get("host")),
-      this.#target(),
-    ));
+    const field = this.headers.get("host");
+    if (this.urlMade === undefined || this.urlField !== field) {
+      this.urlMade = new RequestUrl(this.#origin(field), this.#target());
+      this.urlField = field;
+    }
+    return this.urlMade;
   }
 
   // Without one, an assignment in sloppy mode does nothing and says nothing.
@@ -235,6 +239,17 @@ export class RequestImpl implements HttpRequestWithBody {
 
   #mayChange(): void {
     if (this.owner.requestIsFixed !== undefined) throw new TypeError(this.owner.requestIsFixed);
+  }
+
+  /** $host is what nginx makes of the Host field, also of one that a handler sets. */
+  #origin(field: string | null): string {
+    const { head } = this.owner;
+    const isSet = field !== new Fields(head, "request", "").get("host");
+    return originOf(
+      this.scheme,
+      isSet ? (hostOf(field ?? "") ?? "") : head.text(HeadText.host)!,
+      field,
+    );
   }
 
   #target(): Target {

@@ -53,6 +53,19 @@ for (const hook of ["pre-req", "post-req"] as const) {
         ({ url }) => assert.equal(url, "/a?set=new&more=one&kept=%2F&alone&more=two"),
       ));
 
+    it("its query is changed, and the other arguments and the path are as they were", () =>
+      upstreamSees(
+        `request.query.set("set", "new"); request.query.delete("gone");`,
+        "/a%2Fb?set=old&gone=1&kept=%2F+&alone",
+        {},
+        ({ url }) => assert.equal(url, "/a%2Fb?set=new&kept=%2F+&alone"),
+      ));
+
+    it("its path is set, decoded, and the query stays", () =>
+      upstreamSees(`request.path = "/b c";`, "/a?x=%2F", {}, ({ url }) =>
+        assert.equal(url, "/b%20c?x=%2F"),
+      ));
+
     it("its path is set, with escapes", () =>
       upstreamSees(`request.uri = "/b%2Fc/d%20e" + request.url.search;`, "/a?x=1", {}, ({ url }) =>
         assert.equal(url, "/b%2Fc/d%20e?x=1"),

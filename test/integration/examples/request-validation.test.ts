@@ -178,6 +178,19 @@ describeGateway(
       assert.equal(reply.headers["allow"], "GET, POST");
     });
 
+    test("the Host field says nothing of path and query", async () => {
+      for (const host of ["x#", "x?limit=10&z=", "x\\y", "u:p@x", "[::1]:8080"]) {
+        const headers = { ...trace, host };
+        const pointers = (reply: GatewayReply): unknown =>
+          problemOf(reply).errors?.map(({ pointer }) => pointer);
+        const wrong = await client.ask("/v1/pets?limit=many", { headers });
+        assert.deepEqual(pointers(wrong), ["/limit"], host);
+        assert.deepEqual(pointers(await client.ask("/v1/pets/7?x#", { headers })), ["/id"], host);
+        assert.equal((await client.ask("/v1/pets?limit=10", { headers })).status, 200, host);
+        problemOf(await client.ask("/v1/people", { headers }), 404);
+      }
+    });
+
     test("schemas may stand in the configuration", async () => {
       const good = await client.ask("/plain?q=1", {
         method: "POST",

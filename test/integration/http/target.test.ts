@@ -44,7 +44,10 @@ const plugins = {
           else if (what === "more") request.uri += args[0];
           else if (what === "under") request.uri = args[0] + request.uri;
           else if (what === "url") request.url[args[0]] = args[1];
-          else if (what === "fixed") request[args[0]] = new URL("http://x/");
+          else if (what === "host") {
+            see(request);
+            request.headers.set("Host", args[0]);
+          } else if (what === "fixed") request[args[0]] = new URL("http://x/");
           else request.query[what](...args);
         }
         request.headers.set("x-seen", see(request));
@@ -346,6 +349,24 @@ for (const runtime of ["embedded", "process"] as const) {
             assert.deepEqual(found.later, found.seen, title);
             assert.deepEqual({ ...found.last, fetched: found.seen.fetched }, found.seen, title);
             assert.equal(found.seen.originalUri, textOf(target), title);
+          }
+        },
+      ));
+
+    test("has the host that a plugin sets", () =>
+      withGateway(
+        runtime,
+        () => ({}),
+        async ({ get }) => {
+          for (const [host, expected] of [
+            ["B.example:81", "b.example:81"],
+            ["x?a=b#", "localhost"],
+          ] as const) {
+            const { seen, later } = await get("http://other.example/x?y", {
+              does: [["host", host]],
+            });
+            assert.equal(seen.href, `http://${expected}/x?y`);
+            assert.deepEqual(later, seen);
           }
         },
       ));
