@@ -131,5 +131,10 @@ export class RequestUrl extends URL {
 /** What may be set as a query, as text. */
 export function queryText(given: unknown): string {
   if (typeof given === "string") return given;
+  if (typeof given !== "object" || given === null) {
+    throw new TypeError(
+      `invalid query: expected text, URLSearchParams or an object, not ${String(given)}`,
+    );
+  }
   return new URLSearchParams(given as Record<string, string>).toString();
 }

@@ -353,6 +353,19 @@ for (const runtime of ["embedded", "process"] as const) {
         },
       ));
 
+    test("is sent as it is spelt by a worker's first request, too, after another change", () =>
+      withGateway(
+        runtime,
+        () => ({}),
+        async ({ get }) => {
+          const does: Do[] = [
+            ["path", "/y"],
+            ["uri", "/c%2Fd"],
+          ];
+          assert.equal((await get("/x", { does })).sent, "/c%2Fd");
+        },
+      ));
+
     test("has the host that a plugin sets", () =>
       withGateway(
         runtime,

@@ -39,7 +39,7 @@ local lowercase = ffi_new("unsigned char[16]")
 
 local _M = {}
 
-local place -- of uri in the request, in words
+local place -- of uri in the request, in words; false: not found
 local flag_at, flag -- valid_unparsed_uri: the 32-bit word behind unparsed_uri, and the bit
 
 
@@ -61,7 +61,7 @@ local function find_place(r)
             return i
         end
     end
-    return nil
+    return false
 end
 
 
@@ -97,7 +97,9 @@ end
 
 -- Returns where the request has uri, args, exten and unparsed_uri; or nil.
 local function locate(r)
-    place = place or find_place(r)
+    if place == nil then
+        place = find_place(r)
+    end
     if not place then
         return nil
     end
@@ -116,11 +118,12 @@ end
 -- them; nil or false: nginx's own spelling is the same.
 function _M.set(path, args, spelt)
     local uri
-    if spelt then
+    if spelt or not flag then
+        -- Before the first change of a request: the APIs below clear the bit.
         uri = locate(get_request())
-        if not uri then
-            error("nginx cannot send " .. spelt .. " as it is spelt: it, or Lua code, has changed " ..
-                  "the URI before (set a path that nginx escapes so)", 0)
+        if spelt and not uri then
+            error("nginx cannot send " .. spelt .. " as it is spelt, only its decoded path " ..
+                  "escaped again: it, or Lua code, has changed the URI", 0)
         end
     end
     if path then
