@@ -15,6 +15,8 @@ import { checkedHost, parseTarget } from "./target.js";
 import type { TestRequest } from "./types.js";
 
 const EMPTY = new Uint8Array(0);
+/** As many as a head can count. */
+const MOST_FIELDS = 65_535;
 /** What ngx_http_proxy_module does not pass on. */
 const NOT_PROXIED = new Set([
   "connection",
@@ -123,6 +125,9 @@ export class RequestState {
       if (!["content-length", "transfer-encoding"].some((name) => valueOf(fields, name))) {
         fields.push("Content-Length", String(bytes.length));
       }
+    }
+    if (fields.length / 2 > MOST_FIELDS) {
+      throw new TypeError(`this is answered with 431: it has more than ${MOST_FIELDS} fields`);
     }
     for (const name of ONCE) {
       if (valuesOf(fields, name).length > 1) {

@@ -85,6 +85,8 @@ const edits = (phase: string, code: string, more = ""): string => `
 const ACCESS = `access_by_lua_block { require("resty.ts.http").access("edits") }`;
 const FILTER = `header_filter_by_lua_block { require("resty.ts.http").header_filter("edits") }`;
 
+const CLOSE = "\r\nConnection: close\r\n\r\n";
+
 /** The lines of a head, but for the first. */
 const linesOf = (head: string): string[] => head.split("\r\n").slice(1);
 
@@ -262,6 +264,32 @@ describe("fields of a response", () => {
     assert.ok(modified !== undefined && modified.length > 20, lines.join("\n"));
     assert.ok(lines.includes(modified.replace("Last-Modified", "X-Seen")), lines.join("\n"));
   });
+
+  test("are found when the worker's first request was malformed", () =>
+    withPlugins(
+      {
+        edits: edits(
+          "headerFilter",
+          `response.headers.delete("x_secret"); response.headers.set("x_own", "1");`,
+        ),
+      },
+      {
+        server: `header_filter_by_lua_block {
+          if ngx.status == 400 or ngx.var.uri == "/own" then
+              ngx.header["X-B"] = "b"
+              require("resty.ts.http").header_filter("edits")
+          end
+        }`,
+        locations: { "/own": `add_header x_later 1; return 204;` },
+      },
+      async (nginx) => {
+        for (const bytes of ["BAD\r\n\r\n", "GET /own HTTP/1.0\r\n\r\n", rawRequest("GET /own")]) {
+          const answer = await rawAsk(nginx.port!, bytes.replace("\r\n\r\n", CLOSE));
+          const lines = linesOf(answer.split("\r\n\r\n", 1)[0]!);
+          assert.ok(lines.includes("X-B: b") && lines.includes("x_own: 1"), answer);
+        }
+      },
+    ));
 
   test("that cannot be deleted late, for want of a header filter, are told of", () =>
     withPlugins(

@@ -74,14 +74,20 @@ local function is_response(r, list)
 end
 
 
+-- Returns where the response's list is.
 local function find_lists(r)
     lib = lib or native.load()
-    request_at = lib.rts_find_list(r, 0)
-    response_at = lib.rts_find_list(r, request_at + LIST_BYTES)
-    if request_at == 0 or response_at == 0 then
-        request_at, response_at = nil, nil
+    local first = lib.rts_find_list(r, 0)
+    local second = lib.rts_find_list(r, first + LIST_BYTES)
+    if first == 0 or second == 0 then
         error("fields of the request: not found in this build of nginx", 0)
     end
+    -- The third has trailers. A request whose first line is malformed has no list of its own.
+    if lib.rts_find_list(r, second + LIST_BYTES) == 0 then
+        return first
+    end
+    request_at, response_at = first, second
+    return second
 end
 
 
@@ -100,10 +106,7 @@ end
 
 -- The list of the response's fields.
 local function response_list(r)
-    if not response_at then
-        find_lists(r)
-    end
-    local list = list_at(r, response_at)
+    local list = list_at(r, response_at or find_lists(r))
     if not checked then
         check(r, list)
     end
@@ -124,18 +127,18 @@ end
 
 
 -- Of the response: the fields that nginx has elsewhere, and how many these are; its list of the
--- others, and how many are in it.
-function _M.of_response(r)
+-- others, and how many are in it. is_known: before that Lua alone has set fields.
+function _M.of_response(r, is_known)
     local list = response_list(r)
     local n = lib.rts_count_listed(list, known)
     local listed, k = known[0], 0
     if band(listed, 1) == 0 then
         k = find_apart(r, k, "Content-Type")
     end
-    if band(listed, 2) == 0 then
+    if is_known and band(listed, 2) == 0 then
         k = find_apart(r, k, "Content-Length")
     end
-    if band(listed, 4) == 0 then
+    if is_known and band(listed, 4) == 0 then
         k = find_apart(r, k, "Last-Modified")
     end
     if n + k > MOST_FIELDS then

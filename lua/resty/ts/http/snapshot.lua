@@ -34,6 +34,7 @@ local FIXED_BYTES = 48
 local MOST_FIELDS = fields_module.MOST
 local BODY_PHASES = { [5] = true, [8] = true }
 local NOT_THERE = 0xffffffff
+local RESPONSE_PHASES = { [4] = true, [5] = true, [6] = true, [8] = true }
 local HTTPS = 2
 local INTERNAL = 4
 local CONTINUES = 8
@@ -247,7 +248,7 @@ function _M.build(phase, state, flags, token)
     end
     local requests = request_fields(r)
     local restores = state.knows_coding and BODY_PHASES[phase] and use_coding(r, state)
-    local apart, n_apart, list, n_listed = of_response(r)
+    local apart, n_apart, list, n_listed = of_response(r, RESPONSE_PHASES[phase])
     local at = FIXED_BYTES + 8 * (requests + n_apart + n_listed)
     if at > size then
         use_buffer(at * 2, 0)
