@@ -8,6 +8,7 @@ local contexts = require "resty.ts.apisix.contexts"
 local gateway = require "resty.ts.apisix.gateway"
 local request = require "resty.ts.http.request"
 local run = require("resty.ts.http.run").unchecked
+local whole = require "resty.ts.http.whole"
 
 local ngx = ngx
 local ipairs = ipairs
@@ -114,6 +115,32 @@ local function handler_of(plugin, name, runs)
     runs = runs or { name }
     local handler = request_phase(plugin, run[runs[1]], run[runs[2]])
     return name == "before_proxy" and before_proxy(handler) or handler
+end
+
+
+-- Before the upstream: it is asked for what the filters of bodies can change.
+local function ask(plugin)
+    return function(conf, api_ctx)
+        local chain = chain_of(plugin, conf, api_ctx, plugin.metadata and plugin.metadata())
+        local version = chain.version
+        if not version or version.filters_body then
+            local state = get_state()
+            begin(state, api_ctx, plugin.name, conf)
+            whole.ask(state)
+        end
+    end
+end
+
+
+-- Adds to an object that filters bodies what it has no handler for, and must have for that.
+function _M.add_for_bodies(object, plugin)
+    if not object.body_filter and not object.delayed_body_filter then
+        return
+    end
+    object.header_filter = object.header_filter or header_filter(plugin)
+    if not object.rewrite and not object.access and not object.before_proxy then
+        object.access = ask(plugin)
+    end
 end
 
 
