@@ -9,6 +9,7 @@ import { clientStatus } from "../http/client-error.js";
 import { Engine, type LogEntry, type Member } from "../http/engine.js";
 import type { Changes } from "../http/changes.js";
 import type { PhaseDescription } from "../http/chain.js";
+import type { Reply } from "../http/questions.js";
 import type { Call } from "./call.js";
 import { decodeArguments } from "./codec.js";
 import { CODEC } from "./dispatcher.js";
@@ -71,7 +72,7 @@ export function httpModule(engine: Engine, questions: Questions): Namespace {
     pull(this: Call, id: number): Promise<Uint8Array | null> {
       return engine.pull(id, this);
     },
-    reply: (id: number, replies: Params<"resume">[1]): void => {
+    reply: (id: number, replies: readonly Reply[]): void => {
       questions.reply(id, replies);
     },
     log: (entries: readonly LogEntry[]): Promise<void> => engine.log(entries),

@@ -5,7 +5,7 @@
  * Thread: the environment's own. Invariant: each question is answered once; what is still open when
  * the environment ends goes with it.
  */
-import { type Question, settle } from "../http/questions.js";
+import { type Question, type Reply, settle } from "../http/questions.js";
 import type { Channel } from "./channel.js";
 import { encode } from "./codec.js";
 import { Kind } from "./wire.js";
@@ -28,7 +28,7 @@ export class Questions {
     });
   }
 
-  reply(id: number, replies: readonly (readonly unknown[])[]): void {
+  reply(id: number, replies: readonly Reply[]): void {
     const asked = this.#asked.get(id) ?? [];
     this.#asked.delete(id);
     settle(asked, replies);

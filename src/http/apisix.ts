@@ -8,8 +8,8 @@ import type { ApisixRequest, Consumer } from "../sdk/apisix.js";
 import type { BodyFilterContext, RequestContext } from "../sdk/http.js";
 import type { Plugin } from "../sdk/plugin.js";
 import { Change } from "./changes.js";
+import type { Draft } from "./draft.js";
 import { dropPrototypes } from "./own-properties.js";
-import type { Run } from "./run.js";
 import { textOf } from "./text.js";
 
 /** What Lua tells of a consumer. */
@@ -44,20 +44,20 @@ function consumerOf(told: Told): Consumer<never> {
 }
 
 export class ApisixRequestImpl implements ApisixRequest {
-  readonly #run: Run;
+  readonly #draft: Draft;
 
-  constructor(run: Run) {
-    this.#run = run;
+  constructor(draft: Draft) {
+    this.#draft = draft;
   }
 
   async findConsumer<Conf>(field: string, value: string): Promise<Consumer<Conf> | null> {
-    const [told] = await this.#run.ask("consumer", field, value);
+    const [told] = await this.#draft.ask("consumer", field, value);
     return told === null || told === undefined ? null : consumerOf(told as Told);
   }
 
   attachConsumer(consumer: Consumer): void {
-    this.#run.mustWait("ctx.apisix.attachConsumer");
-    this.#run.change(Change.attachConsumer, consumer.name);
+    this.#draft.run.mustWait("ctx.apisix.attachConsumer");
+    this.#draft.change(Change.attachConsumer, consumer.name);
   }
 }
 

@@ -13,7 +13,7 @@ import {
   type ZlibOptions,
 } from "node:zlib";
 import { RestyTsError } from "../sdk/errors.js";
-import { Fields } from "./fields.js";
+import { fieldsOf } from "./fields.js";
 import { type Head } from "./head.js";
 
 const PARTIAL = 206;
@@ -72,7 +72,7 @@ export class BodyRules {
     head: Head,
     private readonly begun: boolean,
   ) {
-    const fields = new Fields(head, "response", "");
+    const fields = fieldsOf(head, "response");
     this.partial = head.status === PARTIAL;
     this.hasLength = fields.has("content-length");
     this.coding = codingOf(fields.get("content-encoding"));
@@ -111,7 +111,7 @@ export class BodyRules {
  * @throws {RestyTsError} "bad_response".
  */
 export function checkCoding(head: Head, value: string | null): void {
-  const coding = codingOf(new Fields(head, "response", "").get("content-encoding"));
+  const coding = codingOf(fieldsOf(head, "response").get("content-encoding"));
   if (coding === undefined || codingOf(value) === coding) return;
   throw new RestyTsError(
     "bad_response",

@@ -57,8 +57,7 @@ function checkObject(value: object, path: string, depth: number): void {
     }
     return;
   }
-  const prototype: unknown = Object.getPrototypeOf(value);
-  if (prototype !== Object.prototype && prototype !== null && !isForeignPlain(prototype)) {
+  if (!isPlain(value)) {
     const name = (value as { constructor?: { name?: string } }).constructor?.name ?? "object";
     refuse(path, `a ${name}: send plain objects, arrays, strings, numbers or Uint8Array`);
   }
@@ -69,10 +68,14 @@ function checkObject(value: object, path: string, depth: number): void {
   }
 }
 
-/** An Object.prototype of another realm (vm contexts). */
-function isForeignPlain(prototype: unknown): boolean {
+/** Whether it is no class's: its prototype none, or Object's, also of another realm (vm contexts). */
+function isPlain(value: object): boolean {
+  const prototype: unknown = Object.getPrototypeOf(value);
   return (
-    Object.getPrototypeOf(prototype) === null && Object.hasOwn(prototype as object, "isPrototypeOf")
+    prototype === Object.prototype ||
+    prototype === null ||
+    (Object.getPrototypeOf(prototype) === null &&
+      Object.hasOwn(prototype as object, "isPrototypeOf"))
   );
 }
 
@@ -116,4 +119,43 @@ function join(parent: string, key: string | number | undefined): string {
 export function checkCarried(value: unknown, path: string): void {
   elements = 0;
   check(value, path, undefined, 0);
+}
+
+/**
+ * A value that has been to Lua and back: a copy, without what is undefined.
+ * @param value one that checkCarried lets pass.
+ */
+export function carry(value: unknown): unknown {
+  if (value instanceof Uint8Array) return new Uint8Array(value);
+  if (Array.isArray(value)) return value.map(carry);
+  if (typeof value !== "object" || value === null) return value;
+  const entries = Object.entries(value).filter(([, item]) => item !== undefined);
+  return Object.fromEntries(entries.map(([key, item]) => [key, carry(item)]));
+}
+
+/** Whether Lua would see no difference. @param carried what carry has made. */
+export function isSame(value: unknown, carried: unknown): boolean {
+  if (typeof value !== "object" || value === null) return Object.is(value, carried);
+  if (typeof carried !== "object" || carried === null) return false;
+  if (value instanceof Uint8Array || carried instanceof Uint8Array) {
+    return (
+      value instanceof Uint8Array &&
+      carried instanceof Uint8Array &&
+      Buffer.compare(value, carried) === 0
+    );
+  }
+  if (Array.isArray(value) !== Array.isArray(carried)) return false;
+  if (!Array.isArray(value) && !isPlain(value)) return false;
+  const keys = Object.keys(value).filter(
+    (key) => (value as Record<string, unknown>)[key] !== undefined,
+  );
+  return (
+    keys.length === Object.keys(carried).length &&
+    Object.getOwnPropertySymbols(value).length === 0 &&
+    keys.every(
+      (key) =>
+        Object.hasOwn(carried, key) &&
+        isSame((value as Record<string, unknown>)[key], (carried as Record<string, unknown>)[key]),
+    )
+  );
 }

@@ -214,7 +214,7 @@ export class Chain {
         again: handlers.every(({ instance }) => instance.plugin.idempotent === true),
         buffer_bytes:
           phase === "bodyFilter" && buffers.some((bytes) => bytes !== undefined)
-            ? Math.min(...buffers.filter((bytes) => bytes !== undefined))
+            ? Math.max(...buffers.filter((bytes) => bytes !== undefined))
             : null,
       };
     }

@@ -15,11 +15,12 @@ export const Change = {
   stream: 12,
   chunk: 13,
   failed: 14,
-  keep: 15,
   appendField: 16,
   attachConsumer: 17,
   refused: 18,
+  handler: 19,
   writeField: 20,
+  undo: 21,
 } as const;
 
 /** code, arguments, code, arguments, …; null: none. */

@@ -1,8 +1,4 @@
-/**
- * `ctx` of a handler: a thin face of the run, one for each handler, so that its log lines and its
- * signal are its own.
- */
-import { type RestyTsError } from "../sdk/errors.js";
+/** `ctx` of a handler: a thin face of its draft. */
 import type { ApisixRequest } from "../sdk/apisix.js";
 import type { Log } from "../sdk/context.js";
 import type {
@@ -18,10 +14,9 @@ import type {
 } from "../sdk/http.js";
 import { ApisixRequestImpl } from "./apisix.js";
 import { Change, fromWire } from "./changes.js";
-import type { Handler } from "./chain.js";
+import type { Draft } from "./draft.js";
 import { HeadFlag } from "./head.js";
 import { FlatFieldsReader } from "./read-fields.js";
-import type { Run } from "./run.js";
 import { SharedDictImpl } from "./shared.js";
 import { bytesOf, textOf } from "./text.js";
 import { checkPort, checkUpstreamHost } from "./validate.js";
@@ -30,78 +25,66 @@ const EXITED: Exit = Object.freeze({ exited: true });
 const VARIABLE_NAME = /^[A-Za-z0-9_]+$/;
 
 export class PhaseContext implements RequestContext, BodyFilterContext {
-  private readonly run: Run;
-  private readonly handler: Handler;
-  private controller: AbortController | undefined = undefined;
+  private readonly draft: Draft;
   private variables: Variables | undefined = undefined;
   private apisixMade: ApisixRequest | undefined = undefined;
 
-  constructor(run: Run, handler: Handler) {
-    this.run = run;
-    this.handler = handler;
+  constructor(draft: Draft) {
+    this.draft = draft;
   }
 
   get request(): HttpRequestWithBody {
-    return this.run.request;
+    return this.draft.request;
   }
 
   get response(): HttpResponse {
-    return this.run.response;
+    return this.draft.response;
   }
 
   get ctx(): Record<string, unknown> {
-    return this.run.ctx;
+    return this.draft.ctx;
   }
 
   get local(): Map<unknown, unknown> {
-    return this.run.local;
+    return this.draft.run.local;
   }
 
   get vars(): Readonly<Record<string, string | undefined>> {
-    return this.run.vars;
+    return this.draft.vars;
   }
 
   get log(): Log {
-    return this.handler.instance.log;
+    return this.draft.handler.instance.log;
   }
 
   get chunk(): Uint8Array {
-    return this.run.chunk;
+    return this.draft.run.chunk;
   }
 
   get last(): boolean {
-    return this.run.last;
+    return this.draft.run.last;
   }
 
   get signal(): AbortSignal {
-    if (this.controller === undefined) {
-      this.controller = new AbortController();
-      this.run.addController(this.controller);
-    }
-    return this.controller.signal;
-  }
-
-  /** The handler's own deadline has passed. */
-  abort(reason: RestyTsError): void {
-    this.controller?.abort(reason);
+    return this.draft.signal;
   }
 
   get apisix(): ApisixRequest | undefined {
-    if ((this.run.head.flags & HeadFlag.apisix) === 0) return undefined;
-    return (this.apisixMade ??= new ApisixRequestImpl(this.run));
+    if ((this.draft.head.flags & HeadFlag.apisix) === 0) return undefined;
+    return (this.apisixMade ??= new ApisixRequestImpl(this.draft));
   }
 
   get var(): Variables {
-    return (this.variables ??= new VariablesImpl(this.run));
+    return (this.variables ??= new VariablesImpl(this.draft));
   }
 
   shared(name: string): SharedDict {
-    return new SharedDictImpl((...words) => this.run.askShared(words), name);
+    return new SharedDictImpl((...words) => this.draft.run.askShared(this.draft, words), name);
   }
 
   async subrequest(uri: string, options: SubrequestOptions = {}): Promise<SubrequestResult> {
     const { method = "GET", args, body } = options;
-    const [status, headers, received] = await this.run.ask("subrequest", uri, {
+    const [status, headers, received] = await this.draft.ask("subrequest", uri, {
       method,
       args,
       body: typeof body === "string" ? bytesOf(body) : body,
@@ -114,10 +97,10 @@ export class PhaseContext implements RequestContext, BodyFilterContext {
   }
 
   setUpstream(host: string, port?: number): void {
-    this.run.mustWait("ctx.setUpstream");
+    this.draft.run.mustWait("ctx.setUpstream");
     const unix = host.startsWith("unix:");
-    const isApisix = (this.run.head.flags & HeadFlag.apisix) !== 0;
-    this.run.change(
+    const isApisix = (this.draft.head.flags & HeadFlag.apisix) !== 0;
+    this.draft.change(
       Change.upstream,
       unix ? host : checkUpstreamHost(host, isApisix),
       unix ? null : checkPort(port),
@@ -125,37 +108,36 @@ export class PhaseContext implements RequestContext, BodyFilterContext {
   }
 
   exit(status: number, body?: string | Uint8Array | object): Exit {
-    this.run.mustWait("ctx.exit");
-    this.run.exit(status, body);
+    this.draft.run.mustWait("ctx.exit");
+    this.draft.exit(status, body);
     return EXITED;
   }
 
   waitUntil(work: Promise<unknown>): void {
-    this.run.services.track(work, this.handler.title, this.run.chain);
+    this.draft.run.track(work, this.draft.handler.title);
   }
 }
 
 class VariablesImpl implements Variables {
-  readonly #run: Run;
-  readonly #set = new Map<string, string | undefined>();
+  readonly #draft: Draft;
 
-  constructor(run: Run) {
-    this.#run = run;
+  constructor(draft: Draft) {
+    this.#draft = draft;
   }
 
   async get(name: string): Promise<string | undefined> {
     if (!VARIABLE_NAME.test(name)) throw new TypeError(`$${name} is no nginx variable's name`);
-    if (this.#set.has(name)) return this.#set.get(name);
-    if (this.#run.chain.vars.includes(name)) return this.#run.vars[name];
-    const [value] = await this.#run.ask("var", name);
+    const set = this.#draft.varsSoFar();
+    if (set?.has(name)) return set.get(name);
+    const { run } = this.#draft;
+    if (run.chain.vars.includes(name)) return run.vars[name];
+    const [value] = await this.#draft.ask("var", name);
     return textOf(value);
   }
 
   set(name: string, value: string | number | null): void {
-    this.#run.mustWait("ctx.var.set");
+    this.#draft.run.mustWait("ctx.var.set");
     if (!VARIABLE_NAME.test(name)) throw new TypeError(`$${name} is no nginx variable's name`);
-    const text = value === null ? null : String(value);
-    this.#set.set(name, text ?? undefined);
-    this.#run.change(Change.variable, name, text);
+    this.#draft.setVariable(name, value === null ? null : String(value));
   }
 }

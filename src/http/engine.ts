@@ -21,8 +21,10 @@ import { Instances } from "./instances.js";
 import { isBodyPhase } from "./phases.js";
 import type { BodyRest } from "./response.js";
 import { renewMembers } from "./renewal.js";
+import type { Replies } from "./questions.js";
+import { Requests, type RequestState } from "./requests.js";
 import { Run } from "./run.js";
-import { bodyRunKey, type RequestState, type RunInput, type Services } from "./services.js";
+import { bodyRunKey, type RunInput, type Services } from "./services.js";
 import { SETTLE_MS } from "./settle.js";
 import { Streams } from "./streams.js";
 
@@ -34,6 +36,12 @@ export interface Caller {
   readonly deadline: number;
   onAbort: ((reason: RestyTsError) => void) | undefined;
 }
+
+/**
+ * A handler is ended at the phase's deadline, by its own policy; whoever called waits so much longer
+ * in phases that can wait (lua/resty/ts/http/run.lua).
+ */
+export const MARGIN_MS = 100;
 
 /** Tokens are from 1 on. */
 const NO_TOKEN = 0;
@@ -76,7 +84,7 @@ export class Engine implements Services {
   /** How often plugins were replaced. */
   #renewals = 0;
   readonly #instances: Instances;
-  readonly #requests = new Map<number, RequestState>();
+  readonly #requests = new Requests();
   readonly #parked = new Map<number, Run>();
   readonly #streams: Streams;
   readonly #background = new Set<Promise<unknown>>();
@@ -94,7 +102,14 @@ export class Engine implements Services {
     this.ask = (words) => options.ask(words);
     this.checkCarried = (value, path) => options.checkCarried(value, path);
     this.stackOf = (error) => options.stackOf(error);
-    this.report = (title, error) => options.report(title, error);
+    const reported = new WeakSet<object>();
+    this.report = (title, error) => {
+      if (typeof error === "object" && error !== null) {
+        if (reported.has(error)) return; // on its way to somebody else who reports it
+        reported.add(error);
+      }
+      options.report(title, error);
+    };
     this.#instances = new Instances({
       logFor: (plugin) => options.logFor(plugin),
       report: this.report,
@@ -145,7 +160,7 @@ export class Engine implements Services {
     caller: Caller,
   ): Changes | Promise<Changes> {
     const head = new Head(headBytes);
-    const input: RunInput = { vars, ctx, chunk, deadline: caller.deadline };
+    const input: RunInput = { vars, ctx, chunk, deadline: caller.deadline - MARGIN_MS };
     if ((head.flags & HeadFlag.continues) !== 0) return this.#continue(head, input);
     const chain = this.#ready.get(head.token);
     if (chain !== undefined) return this.#start(chain, head, input, caller);
@@ -168,7 +183,7 @@ export class Engine implements Services {
     return changes;
   }
 
-  resume(id: number, replies: readonly (readonly unknown[])[], caller: Caller): Promise<Changes> {
+  resume(id: number, replies: Replies, caller: Caller): Promise<Changes> {
     const run = this.#parked.get(id);
     if (run === undefined) {
       throw new RestyTsError("aborted", `run ${id} was given up: its deadline has passed`);
@@ -199,14 +214,15 @@ export class Engine implements Services {
     );
   }
 
+  /** Requests have ended: what was kept for them goes. */
   ended(requestIds: readonly number[]): void {
-    const reason = new RestyTsError("aborted", "the request has ended");
+    if (this.#requests.size === 0) return;
     for (const id of requestIds) {
-      this.#requests.delete(id);
-      this.#streams.cancelOf(id, reason);
-      for (const run of this.#parked.values()) {
-        if (run.head.requestId === id) run.abort(reason);
-      }
+      const state = this.#requests.end(id);
+      if (state === undefined) continue;
+      const reason = new RestyTsError("aborted", "the request has ended");
+      if (state.stream !== undefined) this.#streams.cancel(state.stream, reason);
+      state.run?.abort(reason);
     }
   }
 
@@ -293,15 +309,17 @@ export class Engine implements Services {
   }
 
   openStream(run: Run, rest: BodyRest): number {
-    return this.#streams.open(run, rest);
+    const id = this.#streams.open(run, rest);
+    this.enter(run.head.requestId).stream = id;
+    return id;
   }
 
-  stateOf(requestId: number): { state: RequestState; created: boolean } {
-    const known = this.#requests.get(requestId);
-    if (known !== undefined) return { state: known, created: false };
-    const state: RequestState = { local: new Map(), bodyRuns: new Map() };
-    this.#requests.set(requestId, state);
-    return { state, created: true };
+  enter(requestId: number): RequestState {
+    return this.#requests.enter(requestId);
+  }
+
+  leave(run: Run, state: RequestState): void {
+    this.#requests.leave(run.head.requestId, state);
   }
 
   // -------------------------------------------------------------------------------------------
@@ -389,7 +407,7 @@ export class Engine implements Services {
   }
 
   #continue(head: Head, input: RunInput): Changes | Promise<Changes> {
-    const runs = this.#requests.get(head.requestId)?.bodyRuns;
+    const runs = this.#requests.find(head.requestId)?.bodies;
     const key = bodyRunKey(head);
     const run = runs?.get(key);
     if (run === undefined || !isBodyPhase(head.phase)) {

@@ -10,15 +10,17 @@ import { ReadableFields, separatorOf } from "./read-fields.js";
 import { SINGLE_IN_REQUESTS, SINGLE_IN_RESPONSES } from "./single-fields.js";
 import { checkFieldChange, checkFieldName, checkFieldValue } from "./validate.js";
 
-/**
- * Told of each change: all values of the name now, or null when there is none; and the one that was
- * added, when that is all.
- */
-export type FieldChange = (
-  name: string,
-  values: string | string[] | null,
-  appended?: string,
-) => void;
+/** Whose fields they are. */
+export interface FieldsOwner {
+  readonly head: Head;
+  /** @throws {TypeError} when they may not be changed. */
+  checkChange(): void;
+  /**
+   * Told of each change: all values of the name now, or null when there is none; and the one that was
+   * added, when that is all.
+   */
+  fieldChanged(name: string, values: string | string[] | null, appended?: string): void;
+}
 
 /** Whether the name of this length that begins there is `lower`, in any case. */
 function isName(text: string, from: number, lower: string): boolean {
@@ -46,18 +48,15 @@ interface Changed {
 }
 
 export class Fields extends ReadableFields implements HeaderFields {
-  private readonly head: Head;
+  private readonly owner: FieldsOwner;
   private readonly side: Side;
   private source: FieldSource | undefined = undefined;
-  private readonly changed: FieldChange | string;
   private changes: Changed | undefined = undefined;
 
-  /** @param changed told of changes; a text: why there may be none. */
-  constructor(head: Head, side: Side, changed: FieldChange | string) {
+  constructor(owner: FieldsOwner, side: Side) {
     super();
-    this.head = head;
+    this.owner = owner;
     this.side = side;
-    this.changed = changed;
   }
 
   get size(): number {
@@ -108,7 +107,7 @@ export class Fields extends ReadableFields implements HeaderFields {
       return;
     }
     this.#remove(lower).own.push(name, checked);
-    (this.changed as FieldChange)(name, checked);
+    this.owner.fieldChanged(name, checked);
   }
 
   append(name: string, value: string | number): void {
@@ -135,14 +134,13 @@ export class Fields extends ReadableFields implements HeaderFields {
     return pairs;
   }
 
-  /** What restore takes; undefined: nothing was changed yet. */
-  copy(): Changed | undefined {
-    const { changes } = this;
-    return changes && { hidden: changes.hidden.slice(), own: changes.own.slice() };
-  }
-
-  restore(changes: Changed | undefined): void {
-    this.changes = changes;
+  /** What another owner begins with. */
+  copyFor(owner: FieldsOwner): Fields {
+    const copy = new Fields(owner, this.side);
+    const { source, changes } = this;
+    copy.source = source;
+    if (changes) copy.changes = { hidden: changes.hidden.slice(), own: changes.own.slice() };
+    return copy;
   }
 
   #valuesOf(lower: string): string[] {
@@ -168,7 +166,7 @@ export class Fields extends ReadableFields implements HeaderFields {
   /** Handlers that only set fields have no need of it. */
   #source(): FieldSource {
     return (this.source ??=
-      this.side === "request" ? this.head.requestFields() : this.head.responseFields());
+      this.side === "request" ? this.owner.head.requestFields() : this.owner.head.responseFields());
   }
 
   #changes(): Changed {
@@ -188,7 +186,7 @@ export class Fields extends ReadableFields implements HeaderFields {
   }
 
   #mayChange(name: string): string {
-    if (typeof this.changed === "string") throw new TypeError(this.changed);
+    this.owner.checkChange();
     const lower = checkFieldName(name);
     checkFieldChange(lower, this.side);
     return lower;
@@ -200,7 +198,7 @@ export class Fields extends ReadableFields implements HeaderFields {
 
   /** Of a field that nginx has once: of several lines it would replace one alone. */
   #setOne(name: string, lower: string, value: string): void {
-    if (this.#valuesOf(lower).length > 1) (this.changed as FieldChange)(name, null);
+    if (this.#valuesOf(lower).length > 1) this.owner.fieldChanged(name, null);
     // nginx has no empty ones of its own; any other field may be empty (RFC 9110, 5.5).
     const isNone = value === "" && (this.side === "response" || lower === "host");
     this.#setAll(name, lower, isNone ? [] : [value]);
@@ -228,12 +226,19 @@ export class Fields extends ReadableFields implements HeaderFields {
   }
 
   #tell(name: string, values: string[], appended?: string): void {
-    const change = this.changed as FieldChange;
     const all = values.length === 0 ? null : values.length === 1 ? values[0]! : values;
-    change(name, all, appended);
+    this.owner.fieldChanged(name, all, appended);
   }
 }
 
 function joined(lower: string, values: readonly string[]): string {
   return values.join(separatorOf(lower));
+}
+
+/** A head's fields, to read. */
+export function fieldsOf(head: Head, side: Side): ReadableFields {
+  const refuse = (): never => {
+    throw new TypeError("these fields are to be read");
+  };
+  return new Fields({ head, checkChange: refuse, fieldChanged: refuse }, side);
 }

@@ -13,6 +13,7 @@ export const HeadFlag = {
   continues: 8,
   rewritten: 16,
   apisix: 32,
+  unbuffered: 64,
   /** The body must not pass as it came when a filter fails. */
   closed: 128,
 } as const;

@@ -2,7 +2,7 @@
  * The request of one phase, from its head: made when a handler first looks at it, part by part.
  *
  * Thread: the environment's own. Invariant: what a handler changes it also reads so from then on,
- * and each change is in the run's list once, in the order it was made.
+ * and each change is in its draft's list once, in the order it was made.
  */
 import { createReadStream } from "node:fs";
 import { Readable } from "node:stream";
@@ -11,7 +11,7 @@ import { RestyTsError } from "../sdk/errors.js";
 import type { HttpRequestWithBody } from "../sdk/http.js";
 import { Change, changeField, wireBytes } from "./changes.js";
 import { malformed } from "./client-error.js";
-import { Fields } from "./fields.js";
+import { Fields, fieldsOf, type FieldsOwner } from "./fields.js";
 import { isForm, readForm } from "./form.js";
 import { type Head, HeadFlag, HeadText } from "./head.js";
 import { hostOf, originOf } from "./origin.js";
@@ -24,19 +24,21 @@ const DEFAULT_MAX_BYTES = 1_048_576;
 const EMPTY = new Uint8Array(0);
 const strictUtf8 = new TextDecoder("utf-8", { fatal: true });
 
-/** What a request needs of the run that it is part of. */
+/** What a request needs of the draft that it is part of. */
 export interface RequestOwner {
   readonly head: Head;
   /** Why this phase may not change the request, or undefined: it may. */
   readonly requestIsFixed: string | undefined;
-  change(code: number, ...values: unknown[]): void;
+  /** @throws {TypeError} when it is fixed, or the handler has ended. */
+  checkOpen(fixed: string | undefined): void;
+  change(...change: unknown[]): void;
   ask(kind: string, ...args: unknown[]): Promise<unknown[]>;
 }
 
 /** As the host got it: in memory, in nginx's file, or empty. */
 type ReceivedBody = Uint8Array | { readonly path: string };
 
-export class RequestImpl implements HttpRequestWithBody {
+export class RequestImpl implements HttpRequestWithBody, FieldsOwner {
   private readonly owner: RequestOwner;
   private fields: Fields | undefined = undefined;
   private changedMethod: string | undefined = undefined;
@@ -49,8 +51,26 @@ export class RequestImpl implements HttpRequestWithBody {
   private queryMade: Query | undefined = undefined;
   private cookiesMade: Record<string, string> | undefined = undefined;
 
-  constructor(owner: RequestOwner) {
+  /** @param before what it begins with: the head, unless handlers before have changed it. */
+  constructor(owner: RequestOwner, before: RequestImpl | undefined) {
     this.owner = owner;
+    if (before === undefined) return;
+    const { changedMethod, targetMade, received, fields } = before;
+    Object.assign(this, { changedMethod, targetMade, received });
+    this.fields = fields?.copyFor(this);
+  }
+
+  get head(): Head {
+    return this.owner.head;
+  }
+
+  checkChange(): void {
+    this.owner.checkOpen(this.owner.requestIsFixed);
+  }
+
+  fieldChanged(name: string, values: string | string[] | null): void {
+    this.cookiesMade = undefined;
+    changeField(this.owner, Change.requestField, name, values);
   }
 
   get method(): string {
@@ -58,8 +78,9 @@ export class RequestImpl implements HttpRequestWithBody {
   }
 
   set method(method: string) {
-    this.#mayChange();
-    this.changedMethod = checkMethod(method);
+    this.checkChange();
+    if (checkMethod(method, this.method) === this.method) return;
+    this.changedMethod = method;
     this.owner.change(Change.method, method);
   }
 
@@ -68,7 +89,6 @@ export class RequestImpl implements HttpRequestWithBody {
   }
 
   set uri(uri: string) {
-    this.#mayChange();
     this.#retarget(this.#target().withUri(uri));
   }
 
@@ -83,7 +103,7 @@ export class RequestImpl implements HttpRequestWithBody {
   }
 
   set path(path: string) {
-    this.#mayChange();
+    this.checkChange();
     this.#retarget(this.#target().withPath(path));
   }
 
@@ -126,7 +146,7 @@ export class RequestImpl implements HttpRequestWithBody {
   }
 
   set query(query: unknown) {
-    this.#mayChange();
+    this.checkChange();
     const target = this.#target();
     this.#retarget(
       query instanceof Query ? target.withArgs(query.raw) : target.withQuery(queryText(query)),
@@ -134,15 +154,7 @@ export class RequestImpl implements HttpRequestWithBody {
   }
 
   get headers(): Fields {
-    return (this.fields ??= new Fields(
-      this.owner.head,
-      "request",
-      this.owner.requestIsFixed ??
-        ((name, values) => {
-          this.cookiesMade = undefined;
-          changeField(this.owner, Change.requestField, name, values);
-        }),
-    ));
+    return (this.fields ??= new Fields(this, "request"));
   }
 
   get cookies(): Readonly<Record<string, string>> {
@@ -206,7 +218,7 @@ export class RequestImpl implements HttpRequestWithBody {
   }
 
   setBody(body: string | Uint8Array): void {
-    this.#mayChange();
+    this.checkChange();
     const bytes = typeof body === "string" ? bytesOf(body) : body.slice();
     this.received = Promise.resolve(bytes);
     this.stream = undefined;
@@ -222,29 +234,14 @@ export class RequestImpl implements HttpRequestWithBody {
     });
   }
 
-  /** Undoes what is changed from now on, when called: the list of changes is the caller's. */
-  checkpoint(): () => void {
-    const { changedMethod, targetMade, received, stream } = this;
-    const flat = this.fields?.copy();
-    return () => {
-      Object.assign(this, { changedMethod, targetMade, received, stream });
-      this.fields?.restore(flat);
-      this.urlMade = this.queryMade = this.cookiesMade = undefined;
-    };
-  }
-
   #has(flag: number): boolean {
     return (this.owner.head.flags & flag) !== 0;
-  }
-
-  #mayChange(): void {
-    if (this.owner.requestIsFixed !== undefined) throw new TypeError(this.owner.requestIsFixed);
   }
 
   /** $host is what nginx makes of the Host field, also of one that a handler sets. */
   #origin(field: string | null): string {
     const { head } = this.owner;
-    const isSet = field !== new Fields(head, "request", "").get("host");
+    const isSet = field !== fieldsOf(head, "request").get("host");
     return originOf(
       this.scheme,
       isSet ? (hostOf(field ?? "") ?? "") : head.text(HeadText.host)!,
@@ -268,7 +265,8 @@ export class RequestImpl implements HttpRequestWithBody {
       path === before.path ? null : wireBytes(path),
       args === null ? null : wireBytes(args),
       wireBytes(raw),
-      raw !== target.escaped,
+      // APISIX asks the upstream for what it is given.
+      raw !== target.escaped && !this.#has(HeadFlag.apisix),
     );
   }
 

@@ -4,27 +4,33 @@ import type { HttpResponse } from "../sdk/http.js";
 import { checkCoding } from "./body-rules.js";
 import { Change, changeField } from "./changes.js";
 import { isDecoded, mayBeEncoded } from "./codings.js";
-import { Fields } from "./fields.js";
+import { Fields, type FieldsOwner } from "./fields.js";
 import type { Head } from "./head.js";
 import { checkBodyAllowed, checkStatus, isHopByHop } from "./validate.js";
 
-/** What a response needs of the run that it is part of. */
+/** What a response needs of the draft that it is part of. */
 export interface ResponseOwner {
   readonly head: Head;
   /** Why this phase may not change the response, or undefined: it may. */
   readonly responseIsFixed: string | undefined;
   /** Whether a handler gets the response's body. */
   readonly filtersBody: boolean;
-  change(code: number, ...values: unknown[]): void;
+  /** @throws {TypeError} when it is fixed, or the handler has ended. */
+  checkOpen(fixed: string | undefined): void;
+  change(...change: unknown[]): void;
 }
 
-export class ResponseImpl implements HttpResponse {
+export class ResponseImpl implements HttpResponse, FieldsOwner {
   private readonly owner: ResponseOwner;
   private fields: Fields | undefined = undefined;
   private changedStatus: number | undefined = undefined;
 
-  constructor(owner: ResponseOwner) {
+  /** @param before what it begins with: the head, unless handlers before have changed it. */
+  constructor(owner: ResponseOwner, before: ResponseImpl | undefined) {
     this.owner = owner;
+    if (before === undefined) return;
+    this.changedStatus = before.changedStatus;
+    this.fields = before.fields?.copyFor(this);
   }
 
   get status(): number {
@@ -32,40 +38,35 @@ export class ResponseImpl implements HttpResponse {
   }
 
   set status(status: number) {
-    if (this.owner.responseIsFixed !== undefined) throw new TypeError(this.owner.responseIsFixed);
+    this.checkChange();
     this.changedStatus = checkStatus(status);
     this.owner.change(Change.status, status);
   }
 
   get headers(): Fields {
-    return (this.fields ??= new Fields(
-      this.owner.head,
-      "response",
-      this.owner.responseIsFixed ??
-        ((name, values, appended) => {
-          if (name.toLowerCase() === "content-length" && values !== null) {
-            throw new RestyTsError(
-              "bad_response",
-              "content-length is nginx's: it counts the body itself (a filter may delete it)",
-            );
-          }
-          if (name.toLowerCase() === "content-encoding" && !this.owner.filtersBody) {
-            checkCoding(this.owner.head, Array.isArray(values) ? values.join() : values);
-          }
-          if (appended === undefined) changeField(this.owner, Change.responseField, name, values);
-          else changeField(this.owner, Change.appendField, name, appended);
-        }),
-    ));
+    return (this.fields ??= new Fields(this, "response"));
   }
 
-  /** Undoes what is changed from now on, when called: the list of changes is the caller's. */
-  checkpoint(): () => void {
-    const { changedStatus } = this;
-    const flat = this.fields?.copy();
-    return () => {
-      this.changedStatus = changedStatus;
-      this.fields?.restore(flat);
-    };
+  get head(): Head {
+    return this.owner.head;
+  }
+
+  checkChange(): void {
+    this.owner.checkOpen(this.owner.responseIsFixed);
+  }
+
+  fieldChanged(name: string, values: string | string[] | null, appended?: string): void {
+    if (name.toLowerCase() === "content-length" && values !== null) {
+      throw new RestyTsError(
+        "bad_response",
+        "content-length is nginx's: it counts the body itself (a filter may delete it)",
+      );
+    }
+    if (name.toLowerCase() === "content-encoding" && !this.owner.filtersBody) {
+      checkCoding(this.owner.head, Array.isArray(values) ? values.join() : values);
+    }
+    if (appended === undefined) changeField(this.owner, Change.responseField, name, values);
+    else changeField(this.owner, Change.appendField, name, appended);
   }
 }
 

@@ -1,37 +1,44 @@
 /**
- * One phase of one request: its handlers in their order, what they change, what they ask of Lua.
+ * One phase of one request: its handlers in their order, and what becomes of each: its changes go to
+ * nginx, its answer to the client, its failure to its policy.
  *
- * Thread: the environment's own. Invariant: Lua waits in one call at a time, and each is answered
- * once: with the changes so far and questions, or with the last changes. What a plugin with an open
- * policy had changed before it failed is not among them, unless a question has carried it over.
+ * Thread: the environment's own. Invariant: an answer that a handler has given stands, and a handler
+ * that fails takes nothing with it but its own changes.
  */
 import { RestyTsError } from "../sdk/errors.js";
 import { BodyMismatch, BodyRules } from "./body-rules.js";
 import { type Chain, type Handler } from "./chain.js";
-import { Change, type Changes } from "./changes.js";
+import { Change, type Changes, wireBytes } from "./changes.js";
 import { clientStatus } from "./client-error.js";
 import { PhaseContext } from "./context.js";
+import { Draft } from "./draft.js";
 import { type Head, HeadFlag } from "./head.js";
-import { FIXED_REQUEST, FIXED_RESPONSE, isBeforeAnswer, isBodyPhase } from "./phases.js";
-import { type Question, settle } from "./questions.js";
-import { RequestImpl } from "./request.js";
-import { isResponse, ResponseImpl, takeApart } from "./response.js";
-import { bodyRunKey, type RequestState, type RunInput, type Services } from "./services.js";
+import {
+  FIXED_REQUEST,
+  FIXED_RESPONSE,
+  isBeforeAnswer,
+  isBodyPhase,
+  PhaseNumber,
+} from "./phases.js";
+import { type Asking, Conversation, type Question, type Replies } from "./questions.js";
+import { RequestState } from "./requests.js";
+import { type AnswerParts, isResponse, takeApart } from "./response.js";
+import { bodyRunKey, type RunInput, type Services } from "./services.js";
 import { bytesOf, textOf } from "./text.js";
-import { checkBodyAllowed, checkStatus } from "./validate.js";
 
 const EMPTY = new Uint8Array(0);
-/** Lua has the last word on deadlines; a run that it has forgotten is given up this much later. */
-const GRACE_MS = 1000;
 
 /** For Lua, which cuts the connection in those phases. */
 const CUT = 500;
+
+/** They see what the handler has changed so far. */
+const SEES_CHANGES: ReadonlySet<unknown> = new Set(["var", "subrequest"]);
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof (value as { then?: unknown } | null | undefined)?.then === "function";
 }
 
-export class Run {
+export class Run implements Asking {
   readonly chain: Chain;
   readonly services: Services;
   readonly head: Head;
@@ -41,33 +48,35 @@ export class Run {
   id = 0;
   readonly requestIsFixed: string | undefined;
   readonly responseIsFixed: string | undefined;
+  /** Nobody waits for it any more, and why. */
+  abandoned: RestyTsError | undefined = undefined;
   private input: RunInput;
   private readonly handlers: readonly Handler[];
-  private ops: unknown[] = [];
-  /** How often `ops` was sent. */
-  private flushes = 0;
-  private exitOps: unknown[] | undefined = undefined;
+  /** Changes that are nginx's to make. */
+  private changes: unknown[] = [];
+  /** What ends the list. */
+  private answer: unknown[] | undefined = undefined;
   /** No further handler runs. */
   private over = false;
   /** All handlers have run. */
   private finished = false;
-  /** The chain is held until the handlers are done. */
-  private holds = false;
-  private abandoned: RestyTsError | undefined = undefined;
-  private answer: ((changes: Changes) => void) | undefined = undefined;
-  private questions: Question[] = [];
-  private asked: Question[] | undefined = undefined;
-  private timer: NodeJS.Timeout | undefined = undefined;
+  /** Of the handler that is running, or has run last. */
+  private draft: Draft | undefined = undefined;
+  /** Of the last handler that ended well. */
+  private kept: Draft | undefined = undefined;
+  /** Ends the handler that is running. */
+  private fail: ((error: unknown) => void) | undefined = undefined;
+  private conversation: Conversation | undefined = undefined;
+  private state: RequestState | undefined = undefined;
   private controllers: AbortController[] | undefined = undefined;
-  private requestMade: RequestImpl | undefined = undefined;
-  private responseMade: ResponseImpl | undefined = undefined;
-  private ctxMade: Record<string, unknown> | undefined = undefined;
-  private ctxSent: Readonly<Record<string, unknown>> = {};
   private varsMade: Record<string, string | undefined> | undefined = undefined;
+  /** What the piece of the body has become. */
   private replaced: Uint8Array | undefined = undefined;
   private bodyRules: BodyRules | undefined = undefined;
-  /** Whoever has changed a piece of the body. */
+  /** Those that have changed a piece of the body. */
   private changers: Set<Handler> | undefined = undefined;
+  /** Those that have failed at a piece, and see no other. */
+  private out: Set<Handler> | undefined = undefined;
 
   constructor(chain: Chain, head: Head, input: RunInput, services: Services) {
     this.chain = chain;
@@ -82,22 +91,12 @@ export class Run {
 
   // What handlers see -------------------------------------------------------------------------
 
-  get request(): RequestImpl {
-    return (this.requestMade ??= new RequestImpl(this));
-  }
-
-  get response(): ResponseImpl {
-    return (this.responseMade ??= new ResponseImpl(this));
-  }
-
+  /** As nginx has sent it. */
   get ctx(): Record<string, unknown> {
-    if (this.ctxMade === undefined) {
-      this.ctxSent = this.input.ctx ?? {};
-      this.ctxMade = { ...this.ctxSent };
-    }
-    return this.ctxMade;
+    return this.input.ctx ?? {};
   }
 
+  /** As nginx has sent them. */
   get vars(): Record<string, string | undefined> {
     if (this.varsMade === undefined) {
       this.varsMade = Object.create(null) as Record<string, string | undefined>;
@@ -109,7 +108,9 @@ export class Run {
   }
 
   get local(): Map<unknown, unknown> {
-    return this.#state().local;
+    // Once the phase is over the request may have ended: what is made then is this run's alone.
+    this.state ??= this.finished ? new RequestState() : this.#enter();
+    return (this.state.local ??= new Map());
   }
 
   get chunk(): Uint8Array {
@@ -137,74 +138,40 @@ export class Run {
     }
   }
 
-  // Changes and questions ---------------------------------------------------------------------
-
-  change(code: number, ...values: unknown[]): void {
-    this.ops.push(code, ...values);
+  /** Lets work go on after the phase. */
+  track(work: Promise<unknown>, title: string): void {
+    if (!this.finished) (this.state ??= this.#enter()).held = true;
+    this.services.track(work, title, this.chain);
   }
 
-  exit(status: number, body: string | Uint8Array | object | undefined): void {
-    checkStatus(status);
-    let bytes: Uint8Array | null = null;
-    let type: string | undefined;
-    if (typeof body === "string") {
-      bytes = bytesOf(body);
-      type = "text/plain; charset=utf-8";
-    } else if (body instanceof Uint8Array) {
-      bytes = body;
-    } else if (body !== undefined) {
-      bytes = bytesOf(JSON.stringify(body));
-      type = "application/json";
-    }
-    checkBodyAllowed(status, bytes?.length ?? 0);
-    if (type !== undefined && !this.response.headers.has("content-type")) {
-      this.response.headers.set("content-type", type);
-    }
-    this.exitOps = [Change.exit, status, bytes];
-    this.over = true;
-  }
+  // Questions ---------------------------------------------------------------------------------
 
   /** @returns the reply's values. */
-  ask(...words: unknown[]): Promise<unknown[]> {
+  ask(draft: Draft, words: unknown[]): Promise<unknown[]> {
     this.mustWait(`what asks nginx (${String(words[0])})`);
     if (this.abandoned !== undefined) return Promise.reject(this.abandoned);
-    if (this.finished) {
-      const text = `the phase is over: nginx cannot be asked (${String(words[0])}) any more`;
-      return Promise.reject(new TypeError(text));
+    if (draft.ended) return Promise.reject(tooLate(draft.handler.title, words));
+    return this.#conversation().ask(words);
+  }
+
+  /** With the phase's other questions while the handler runs, on its own at any other time. */
+  askShared(draft: Draft, words: unknown[]): Promise<unknown[]> {
+    const inPhase = isBeforeAnswer(this.head.phase) && !draft.ended && this.abandoned === undefined;
+    return inPhase ? this.#conversation().ask(words) : this.services.ask(words);
+  }
+
+  takeQuestions(questions: readonly Question[]): unknown[] {
+    const { draft } = this;
+    if (draft?.ended === false && questions.some(({ words }) => SEES_CHANGES.has(words[0]))) {
+      draft.flush(this.changes, true);
     }
-    return new Promise((resolve, reject) => {
-      this.questions.push({ words, resolve, reject });
-      // All that is asked in one turn goes in one message.
-      if (this.questions.length === 1) queueMicrotask(() => this.#sendQuestions());
-    });
-  }
-
-  /** With the phase's other questions while it runs, on its own at any other time. */
-  askShared(words: unknown[]): Promise<unknown[]> {
-    const inPhase =
-      isBeforeAnswer(this.head.phase) && !this.finished && this.abandoned === undefined;
-    return inPhase ? this.ask(...words) : this.services.ask(words);
-  }
-
-  #sendQuestions(): void {
-    if (this.answer === undefined || this.questions.length === 0 || this.finished) return;
-    const { answer } = this;
-    const changes = this.#takeOps();
-    this.answer = undefined;
-    this.asked = this.questions;
-    this.questions = [];
     this.id = this.services.park(this);
-    this.timer = setTimeout(
-      () => this.abort(new RestyTsError("aborted", "nginx did not answer what it was asked")),
-      Math.max(0, this.input.deadline - Date.now()) + GRACE_MS,
-    );
-    this.timer.unref();
-    changes.push(
-      Change.ask,
-      this.id,
-      this.asked.map(({ words }) => words),
-    );
-    answer(changes);
+    const words = questions.map((question) => question.words);
+    return [...this.changes.splice(0), Change.ask, this.id, words];
+  }
+
+  #conversation(): Conversation {
+    return (this.conversation ??= new Conversation(this, this.input.deadline));
   }
 
   // What Lua does -----------------------------------------------------------------------------
@@ -217,56 +184,46 @@ export class Run {
       return this.#take();
     }
     this.chain.hold();
-    this.holds = true;
-    return new Promise((resolve) => {
-      this.answer = resolve;
-      void pending.then(() => {
-        this.#letGo();
-        this.#complete();
-      });
+    const state = (this.state ??= this.#enter());
+    if (this.head.phase !== PhaseNumber.log) state.run = this;
+    const changes = this.#conversation().wait();
+    void pending.then(() => {
+      this.chain.letGo();
+      if (state.run === this) this.services.leave(this, state);
+      this.#finish();
+      this.#complete();
     });
-  }
-
-  #letGo(): void {
-    if (!this.holds) return;
-    this.holds = false;
-    this.chain.letGo();
+    return changes;
   }
 
   /** The next chunk of a body whose first this run began with. */
   next(flags: number, input: RunInput): Changes | Promise<Changes> {
     this.flags = flags;
-    this.input = { ...input, vars: this.input.vars, ctx: this.input.ctx };
-    this.replaced = undefined;
+    this.input = { ...input, vars: this.input.vars, ctx: this.kept?.ctxAfter() ?? this.input.ctx };
+    this.kept = this.replaced = undefined;
     this.over = this.finished = false;
     return this.start();
   }
 
-  /** @param replies to the questions, in their order. */
-  resume(replies: readonly (readonly unknown[])[]): Promise<Changes> {
-    clearTimeout(this.timer);
-    const asked = this.asked!;
-    this.asked = undefined;
-    return new Promise((resolve) => {
-      this.answer = resolve;
-      settle(asked, replies);
-      if (this.finished) this.#complete();
-      else if (this.questions.length > 0) queueMicrotask(() => this.#sendQuestions());
-    });
+  resume(replies: Replies): Promise<Changes> {
+    if (typeof replies === "string") {
+      this.draft!.flushed = false; // nginx has undone it
+      this.fail?.(new RestyTsError("bad_response", `nginx refused a change: ${replies}`));
+    }
+    const changes = this.conversation!.resume(replies);
+    if (this.finished) this.#complete();
+    return changes;
   }
 
   /** Nobody waits for it any more. */
   abort(reason: RestyTsError): void {
     if (this.abandoned !== undefined) return;
     this.abandoned = reason;
-    this.answer = undefined;
-    this.#letGo();
+    this.draft?.end();
     this.services.unpark(this);
-    clearTimeout(this.timer);
     for (const controller of this.controllers ?? []) controller.abort(reason);
-    for (const question of [...(this.asked ?? []), ...this.questions]) question.reject(reason);
-    this.asked = undefined;
-    this.questions = [];
+    this.conversation?.close(reason);
+    this.fail?.(reason);
   }
 
   // Handlers ----------------------------------------------------------------------------------
@@ -274,19 +231,22 @@ export class Run {
   /** Runs handlers from this one on; undefined: all are done. */
   #advance(from: number): Promise<void> | undefined {
     for (let i = from; i < this.handlers.length && !this.over; i++) {
-      const pending = this.#handle(this.handlers[i]!);
+      const handler = this.handlers[i]!;
+      if (this.out?.has(handler)) continue;
+      const pending = this.#handle(handler, i);
       if (pending !== undefined) return pending.then(() => this.#advance(i + 1));
     }
     return undefined;
   }
 
-  #handle(handler: Handler): Promise<void> | undefined {
-    const context = new PhaseContext(this, handler);
-    const undo = handler.onError === 0 || handler.onTimeout === 0 ? this.#checkpoint() : undefined;
+  #handle(handler: Handler, index: number): Promise<void> | undefined {
+    const draft = new Draft(this, handler, index, this.kept);
+    this.draft = draft;
     try {
-      const result = handler.run(context, handler.instance);
-      if (!isThenable(result)) return this.#returned(handler, result, undo);
-      if (!handler.sync) return this.#settled(handler, context, result, undo);
+      this.#checkSize(handler);
+      const result = handler.run(new PhaseContext(draft), handler.instance);
+      if (!isThenable(result)) return this.#returned(draft, result);
+      if (!handler.sync) return this.#settled(draft, result);
       // What it settles to is nobody's.
       result.then(undefined, (error: unknown) => this.services.report(handler.title, error));
       throw new TypeError(
@@ -294,49 +254,73 @@ export class Run {
           "or do the work in access, or hand it to ctx.waitUntil",
       );
     } catch (error) {
-      this.#failed(handler, error, handler.onError, undo);
+      this.#failed(draft, error, handler.onError);
       return undefined;
     }
   }
 
-  async #settled(
-    handler: Handler,
-    context: PhaseContext,
-    result: PromiseLike<unknown>,
-    undo: (() => void) | undefined,
-  ): Promise<void> {
+  /** @throws {RestyTsError} "too_large": more than this plugin buffers. */
+  #checkSize({ instance }: Handler): void {
+    if (this.head.phase !== PhaseNumber.bodyFilter) return;
+    const most = instance.plugin.bufferResponse?.maxBytes;
+    if (most === undefined) return;
+    if ((this.flags & HeadFlag.unbuffered) === 0 && this.input.chunk!.length <= most) return;
+    throw new RestyTsError("too_large", `the response's body has more than ${most} bytes`);
+  }
+
+  async #settled(draft: Draft, result: PromiseLike<unknown>): Promise<void> {
+    const { handler } = draft;
     let status = handler.onError;
     let timer: NodeJS.Timeout | undefined;
+    let late: RestyTsError | undefined;
     try {
-      let value: unknown;
-      if (handler.timeoutMs === undefined || handler.phase === "log") value = await result;
-      else {
-        const ms = handler.timeoutMs;
-        value = await new Promise((resolve, reject) => {
+      const value = await new Promise((resolve, reject) => {
+        const fail: (error: unknown) => void = reject;
+        this.fail = fail;
+        const ms = this.#timeLeft(handler);
+        if (ms !== undefined) {
           timer = setTimeout(() => {
             status = handler.onTimeout;
-            const text = `${handler.title} was not done within ${ms} ms`;
-            const reason = new RestyTsError("timeout", text);
-            context.abort(reason);
-            reject(reason);
+            const when =
+              ms === handler.timeoutMs ? `within ${ms} ms` : "when the phase's deadline passed";
+            late = new RestyTsError("timeout", `${handler.title} was not done ${when}`);
+            draft.end();
+            draft.abort(late);
+            fail(late);
           }, ms);
-          result.then(resolve, reject);
+        }
+        result.then(resolve, (error: unknown) => {
+          if (draft.ended) this.#reportLate(draft, error, late);
+          else fail(error);
         });
-      }
-      await this.#returned(handler, value, undo);
+      });
+      await this.#returned(draft, value);
     } catch (error) {
-      this.#failed(handler, error, status, undo);
+      this.#failed(draft, error, status);
     } finally {
+      this.fail = undefined;
       clearTimeout(timer);
     }
   }
 
-  #returned(
-    handler: Handler,
-    value: unknown,
-    undo: (() => void) | undefined,
-  ): Promise<void> | undefined {
-    if (value === undefined || this.exitOps !== undefined) return undefined;
+  /** In ms; undefined: it may take its time. */
+  #timeLeft({ phase, timeoutMs }: Handler): number | undefined {
+    if (phase === "log") return undefined;
+    const left = Math.max(0, this.input.deadline - Date.now());
+    return timeoutMs === undefined ? left : Math.min(timeoutMs, left);
+  }
+
+  /** What a handler fails with that has ended already: that it was aborted is no news. */
+  #reportLate({ handler }: Draft, error: unknown, late: RestyTsError | undefined): void {
+    const reason = this.abandoned ?? late;
+    if (error === reason || (error as { cause?: unknown } | null)?.cause === reason) return;
+    this.services.report(handler.title, error);
+  }
+
+  /** A handler has returned. */
+  #returned(draft: Draft, value: unknown): Promise<void> | undefined {
+    const { handler } = draft;
+    if (value === undefined || draft.answer !== undefined) return this.#keep(draft);
     const isBody = isBodyPhase(this.head.phase);
     if (isBody && (typeof value === "string" || value instanceof Uint8Array)) {
       const bytes = typeof value === "string" ? bytesOf(value) : value;
@@ -344,13 +328,9 @@ export class Run {
       (this.bodyRules ??= new BodyRules(this.head, begun)).check(this.chunk, bytes);
       this.replaced = bytes;
       (this.changers ??= new Set()).add(handler);
-      return undefined;
+      return this.#keep(draft);
     }
-    if (isResponse(value) && isBeforeAnswer(this.head.phase)) {
-      return this.#respond(value).catch((error: unknown) => {
-        this.#failed(handler, error, handler.onError, undo);
-      });
-    }
+    if (isResponse(value) && isBeforeAnswer(this.head.phase)) return this.#respond(draft, value);
     const what = value === null ? "null" : isResponse(value) ? "a Response" : `a ${typeof value}`;
     const wants = isBeforeAnswer(this.head.phase)
       ? "a Response, ctx.exit(…) or nothing"
@@ -360,49 +340,94 @@ export class Run {
     throw new TypeError(`${handler.title} returned ${what}, and may return ${wants}`);
   }
 
-  async #respond(response: Response): Promise<void> {
-    const { status, fields, body, rest } = await takeApart(response);
+  async #respond(draft: Draft, response: Response): Promise<void> {
+    let parts: AnswerParts;
+    try {
+      draft.end();
+      parts = await takeApart(response);
+    } catch (error) {
+      this.#failed(draft, error, draft.handler.onError);
+      return;
+    }
+    const { status, fields, body, rest } = parts;
     if (this.abandoned !== undefined) {
+      this.over = true;
       await rest?.reader.cancel(this.abandoned);
       return;
     }
-    for (const name of new Set(fields.map(([key]) => key))) {
-      const values = fields.filter(([key]) => key === name).map(([, value]) => value);
-      // Cookies of others stay.
-      if (name === "set-cookie")
-        for (const value of values) this.response.headers.append(name, value);
-      else this.response.headers.set(name, values);
-    }
-    this.exitOps =
+    draft.answer =
       rest === undefined
         ? [Change.exit, status, body]
         : [Change.stream, this.services.openStream(this, rest), status, body ?? EMPTY];
-    this.over = true;
+    await this.#keep(draft);
+    for (const name of new Set(fields.map(([key]) => key))) {
+      const values = fields.filter(([key]) => key === name).map(([, value]) => wireBytes(value));
+      // Cookies of others stay.
+      if (name === "set-cookie") {
+        for (const value of values) this.changes.push(Change.appendField, name, value);
+      } else {
+        this.changes.push(Change.responseField, name, values.length === 1 ? values[0] : values);
+      }
+    }
   }
 
-  #failed(handler: Handler, error: unknown, status: number, undo: (() => void) | undefined): void {
+  /** A handler has ended well, or with an answer. */
+  #keep(draft: Draft): Promise<void> | undefined {
+    draft.end();
     if (this.abandoned !== undefined) {
-      // That it was aborted is no news.
-      if (error !== this.abandoned) this.services.report(handler.title, error);
+      this.over = true;
+      return undefined;
+    }
+    this.over = draft.answer !== undefined;
+    this.answer = draft.answer;
+    const mustAsk = !this.over && draft.isRefusable && draft.index < this.handlers.length - 1;
+    draft.flush(this.changes, false);
+    this.kept = draft;
+    if (!mustAsk) return undefined;
+    // The next one begins with what nginx has taken.
+    return this.#conversation()
+      .ask(["applied"])
+      .then(
+        () => undefined,
+        (error: unknown) => this.#failed(draft, error, draft.handler.onError),
+      );
+  }
+
+  /** A handler has failed. */
+  #failed(draft: Draft, error: unknown, status: number): void {
+    draft.end();
+    const { handler } = draft;
+    if (this.abandoned !== undefined) {
+      this.over = true;
+      this.#reportLate(draft, error, undefined);
       return;
     }
-    if (handler.phase === "log") {
-      // There is nobody to answer, and Lua does not wait.
-      this.services.report(handler.title, error);
+    if (draft.answer !== undefined) {
+      void this.#keep(draft); // it asks nothing
+      this.letPass(handler, error, this.changes);
       return;
     }
-    this.exitOps = undefined;
+    if (this.kept === draft) this.kept = draft.before;
+    if (draft.flushed) this.changes.push(Change.undo);
     const refusal = isBeforeAnswer(this.head.phase) ? clientStatus(error) : undefined;
     if (refusal !== undefined) {
       this.over = true;
-      this.ops.push(Change.refused, handler.instance.name, refusal, (error as Error).message);
+      draft.flushFields(this.changes);
+      const { message } = error as Error;
+      this.answer = [Change.refused, handler.instance.name, refusal, message];
       return;
     }
     // The rest as it came would make a body of it that nobody has meant.
     const answer = status === 0 && this.#mustCut(handler, error) ? CUT : status;
-    this.over = answer !== 0;
-    if (answer === 0) undo?.();
-    this.ops.push(Change.failed, handler.instance.name, answer, this.services.stackOf(error));
+    if (answer === 0 || handler.phase === "log") {
+      if (isBodyPhase(this.head.phase)) (this.out ??= new Set()).add(handler);
+      this.letPass(handler, error, this.changes);
+      return;
+    }
+    this.over = true;
+    if (isBeforeAnswer(this.head.phase)) draft.flushFields(this.changes);
+    const text = this.services.stackOf(error);
+    this.answer = [Change.failed, handler.instance.name, answer, text];
   }
 
   /** Whether the body must not go on without what a handler would have done. */
@@ -412,92 +437,51 @@ export class Run {
     return closed || error instanceof BodyMismatch || this.changers?.has(handler) === true;
   }
 
-  #checkpoint(): () => void {
-    const { length } = this.ops;
-    const { flushes, replaced, requestMade, responseMade, ctxMade } = this;
-    const ctx = ctxMade === undefined ? undefined : { ...ctxMade };
-    const request = requestMade?.checkpoint();
-    const response = responseMade?.checkpoint();
-    return () => {
-      if (this.flushes !== flushes) return; // Lua has done them
-      this.ops.length = length;
-      this.replaced = replaced;
-      this.ctxMade = ctx;
-      if (request === undefined) this.requestMade = undefined;
-      else request();
-      if (response === undefined) this.responseMade = undefined;
-      else response();
-    };
+  /** Has a failure logged that changes nothing else. */
+  letPass(handler: Handler, error: unknown, list: unknown[]): void {
+    // Of the phase log nginx is told nothing.
+    if (handler.phase === "log") this.services.report(handler.title, error);
+    else list.push(Change.failed, handler.instance.name, 0, this.services.stackOf(error));
   }
 
   // Answers -----------------------------------------------------------------------------------
 
-  #complete(): void {
-    this.#finish();
-    const { answer } = this;
-    if (answer === undefined) return; // Lua is busy with questions, or gone
-    this.answer = undefined;
-    this.services.unpark(this);
-    answer(this.#take());
-  }
-
   /** No handler awaits a question any more, but its work in the background may. */
   #finish(): void {
     this.finished = true;
-    if (this.questions.length === 0) return;
-    for (const { words, resolve, reject } of this.questions) {
+    this.conversation?.end(({ words, resolve, reject }) => {
       if (words[0] === "shared") this.services.ask(words).then(resolve, reject);
-      else reject(new TypeError(`the phase is over: ${String(words[0])} cannot be asked any more`));
-    }
-    this.questions = [];
+      else reject(tooLate(this.draft!.handler.title, words));
+    });
+  }
+
+  #complete(): void {
+    if (!this.conversation!.isAwaited) return; // Lua is busy with questions, or gone
+    this.services.unpark(this);
+    this.conversation!.tell(this.#take());
   }
 
   #take(): Changes {
     if (isBodyPhase(this.head.phase)) {
-      if (this.replaced !== undefined && !this.over) this.ops.push(Change.chunk, this.replaced);
+      if (this.replaced !== undefined && !this.over) {
+        this.changes.push(Change.chunk, this.replaced);
+      }
       if (!this.last && this.handlers.length > 0) {
-        this.#state().bodyRuns.set(bodyRunKey(this.head), this);
+        this.state ??= this.#enter();
+        (this.state.bodies ??= new Map()).set(bodyRunKey(this.head), this);
       }
     }
-    const changes = this.#takeOps();
-    if (this.exitOps !== undefined) changes.push(...this.exitOps);
+    const { changes, answer } = this;
+    this.changes = [];
+    if (answer !== undefined) for (const item of answer) changes.push(item);
     return changes.length === 0 ? null : changes;
   }
 
-  #takeOps(): unknown[] {
-    try {
-      this.#noteCtx();
-    } catch (error) {
-      this.#failed(this.handlers.at(-1)!, error, this.handlers.at(-1)!.onError, undefined);
-    }
-    const taken = this.ops;
-    this.ops = [];
-    this.flushes++;
-    // A failure that is closed says the last word.
-    return taken;
+  #enter(): RequestState {
+    return this.services.enter(this.head.requestId);
   }
+}
 
-  #noteCtx(): void {
-    const now = this.ctxMade;
-    if (now === undefined) return;
-    const before = this.ctxSent;
-    const ops: unknown[] = [];
-    for (const [key, value] of Object.entries(now)) {
-      // An object may have been changed in place.
-      if (value === before[key] && (typeof value !== "object" || value === null)) continue;
-      this.services.checkCarried(value, `ctx.ctx.${key}`);
-      ops.push(Change.ctx, key, value ?? null);
-    }
-    for (const key of Object.keys(before)) {
-      if (!Object.hasOwn(now, key)) ops.push(Change.ctx, key, null);
-    }
-    this.ctxSent = { ...now };
-    this.ops.unshift(...ops);
-  }
-
-  #state(): RequestState {
-    const { state, created } = this.services.stateOf(this.head.requestId);
-    if (created) this.ops.push(Change.keep);
-    return state;
-  }
+function tooLate(title: string, words: readonly unknown[]): TypeError {
+  return new TypeError(`${title} has ended: nginx cannot be asked (${String(words[0])}) any more`);
 }

@@ -5,15 +5,9 @@
  */
 import type { Chain } from "./chain.js";
 import type { Head } from "./head.js";
+import type { RequestState } from "./requests.js";
 import type { BodyRest } from "./response.js";
 import type { Run } from "./run.js";
-
-/** What is kept for a request from one message to the next. */
-export interface RequestState {
-  readonly local: Map<unknown, unknown>;
-  /** By bodyRunKey: the run that has begun to filter the body. */
-  bodyRuns: Map<number, Run>;
-}
 
 /** Of one chain: it may have a filter of the body in two phases. */
 export function bodyRunKey({ token, phase }: Head): number {
@@ -35,8 +29,10 @@ export interface Services {
   /** Asks Lua what needs no request. */
   ask(words: unknown[]): Promise<unknown[]>;
   openStream(run: Run, rest: BodyRest): number;
-  /** `created`: Lua must be told that something is kept. */
-  stateOf(requestId: number): { state: RequestState; created: boolean };
+  /** The state of a request that Lua has sent a message of, and waits. */
+  enter(requestId: number): RequestState;
+  /** The run is done. */
+  leave(run: Run, state: RequestState): void;
 }
 
 export interface RunInput {

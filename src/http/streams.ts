@@ -96,11 +96,4 @@ export class Streams {
         : new RestyTsError("aborted", "the response's stream failed"),
     );
   }
-
-  /** Those of a request that has ended. */
-  cancelOf(requestId: number, reason: RestyTsError): void {
-    for (const [id, { run }] of this.#streams) {
-      if (run.head.requestId === requestId) this.cancel(id, reason);
-    }
-  }
 }

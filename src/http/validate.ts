@@ -108,9 +108,23 @@ export function checkBodyAllowed(status: number, bytes: number): void {
   if (bytes > 0 && NO_BODY.has(status)) refuse(`a ${status} response has no body`);
 }
 
-export function checkMethod(method: unknown): string {
+/** nginx's: ngx.HTTP_… in Lua. */
+export const METHODS: ReadonlySet<string> = new Set([
+  ..."GET HEAD PUT POST DELETE OPTIONS MKCOL COPY MOVE PROPFIND PROPPATCH LOCK UNLOCK".split(" "),
+  ..."PATCH TRACE".split(" "),
+]);
+
+/** @param before the method that it is now. */
+export function checkMethod(method: unknown, before: string): string {
   if (typeof method !== "string" || !TOKEN.test(method)) {
     refuse(`${shown(String(method))} is no method: it must be a token (RFC 9110)`);
+  }
+  if (method !== before && !METHODS.has(method)) {
+    refuse(`the method cannot be set to ${method}: nginx does not know it`);
+  }
+  if ((method === "HEAD") !== (before === "HEAD")) {
+    // By the method nginx decides whether the client gets a body.
+    refuse("the method cannot be changed from or to HEAD");
   }
   return method;
 }

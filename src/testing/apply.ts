@@ -3,18 +3,27 @@
  *
  * Invariant: what ends the list (an answer, questions, a stream, a failure) is returned, not done.
  */
+import { carry } from "../http/carried.js";
 import { Change, fromWire } from "../http/changes.js";
+import { messageOf } from "./calls.js";
 import type { RequestState } from "./request-state.js";
 
-/** nginx's methods: ngx.HTTP_… in Lua. */
-export const METHODS: ReadonlySet<string> = new Set([
-  ..."GET HEAD PUT POST DELETE OPTIONS MKCOL COPY MOVE PROPFIND PROPPATCH LOCK UNLOCK".split(" "),
-  ..."PATCH TRACE".split(" "),
-]);
+/** What nginx has refused: the handler's changes are undone. */
+export interface Refused {
+  readonly plugin: string;
+  /** Of its policy. */
+  readonly status: number;
+  readonly text: string;
+}
 
 export type Ending =
   | { readonly kind: "exit"; readonly status: number; readonly body: Uint8Array | null }
-  | { readonly kind: "ask"; readonly run: number; readonly asked: readonly unknown[][] }
+  | {
+      readonly kind: "ask";
+      readonly run: number;
+      readonly asked: readonly unknown[][];
+      readonly refused: string | undefined;
+    }
   | {
       readonly kind: "stream";
       readonly id: number;
@@ -32,19 +41,6 @@ export interface Effects {
   chunk(bytes: Uint8Array): void;
   /** A failure that is let pass. */
   passed(plugin: string, text: string): void;
-  keep(): void;
-}
-
-/**
- * A value that has been to Lua and back: a copy, without what is undefined.
- * @param value one that checkCarried lets pass.
- */
-export function carry(value: unknown): unknown {
-  if (value instanceof Uint8Array) return new Uint8Array(value);
-  if (Array.isArray(value)) return value.map(carry);
-  if (typeof value !== "object" || value === null) return value;
-  const entries = Object.entries(value).filter(([, item]) => item !== undefined);
-  return Object.fromEntries(entries.map(([key, item]) => [key, carry(item)]));
 }
 
 function bytesOf(value: Wire): Uint8Array {
@@ -56,109 +52,176 @@ function valuesOf(value: Wire | readonly Wire[] | null): string[] {
   return Array.isArray(value) ? (value as Wire[]).map(fromWire) : [fromWire(value as Wire)];
 }
 
-function setMethod(state: RequestState, name: string): void {
-  if (!METHODS.has(name)) {
-    throw new Error(`the method cannot be set to ${name}: nginx does not know it`);
-  }
-  if ((name === "HEAD") !== (state.method === "HEAD")) {
-    throw new Error("the method cannot be changed from or to HEAD");
-  }
-  state.method = name;
-}
+class List {
+  readonly #state: RequestState;
+  readonly #changes: readonly unknown[];
+  readonly #effects: Effects;
+  #at = 0;
+  #refused: Refused | undefined;
 
-/** @throws {Error} what nginx refuses. */
-export function apply(
-  state: RequestState,
-  changes: readonly unknown[],
-  effects: Effects,
-): Ending | undefined {
-  let at = 0;
-  const next = (): unknown => changes[at++];
-  const text = (): string => fromWire(next() as Wire);
-  const optionalText = (): string | undefined => {
-    const value = next() as Wire | null;
+  constructor(state: RequestState, changes: readonly unknown[], effects: Effects) {
+    this.#state = state;
+    this.#changes = changes;
+    this.#effects = effects;
+  }
+
+  apply(): Ending | undefined {
+    const ending = this.#until(this.#changes.length);
+    const refused = this.#refused;
+    if (refused === undefined) return ending;
+    if (ending?.kind === "ask") return { ...ending, refused: refused.text };
+    const text = `nginx refused a change: ${refused.text}`;
+    if (ending === undefined && refused.status !== 0) return { kind: "failed", ...refused, text };
+    // An answer stands.
+    this.#effects.passed(refused.plugin, text);
+    return ending;
+  }
+
+  #next(): unknown {
+    return this.#changes[this.#at++];
+  }
+
+  #text(): string {
+    return fromWire(this.#next() as Wire);
+  }
+
+  #optionalText(): string | undefined {
+    const value = this.#next() as Wire | null;
     return value === null ? undefined : fromWire(value);
-  };
-  while (at < changes.length) {
-    const code = next() as number;
+  }
+
+  #until(stop: number): Ending | undefined {
+    while (this.#at < stop) {
+      const ending = this.#one();
+      if (ending !== undefined) return ending;
+    }
+    return undefined;
+  }
+
+  /** A handler's changes: all of them, or none. */
+  #group(): void {
+    const handler = this.#next() as number;
+    const [plugin, status, count] = [this.#text(), this.#next() as number, this.#next() as number];
+    const stop = this.#at + count;
+    this.#state.beginJournal(handler);
+    try {
+      this.#until(stop);
+    } catch (error) {
+      this.#state.undo();
+      this.#refused = { plugin, status, text: messageOf(error) };
+    }
+    this.#at = stop;
+  }
+
+  #one(): Ending | undefined {
+    const state = this.#state;
+    const code = this.#next() as number;
     switch (code) {
       case Change.requestField:
-        state.setRequestField(text(), valuesOf(next() as Wire));
+        state.setRequestField(this.#text(), valuesOf(this.#next() as Wire));
         break;
       case Change.method:
-        setMethod(state, text());
+        state.method = this.#text();
         break;
       case Change.uri: {
-        const uri = optionalText();
-        const args = optionalText();
-        state.setUri(uri, args, text());
-        next(); // whether nginx would spell it otherwise: here it does not matter
+        const uri = this.#optionalText();
+        const args = this.#optionalText();
+        state.setUri(uri, args, this.#text());
+        this.#next(); // whether nginx would spell it otherwise: here it does not matter
         break;
       }
       case Change.requestBody:
-        state.setBody(bytesOf(next() as Wire));
+        state.setBody(bytesOf(this.#next() as Wire));
         break;
       case Change.responseField:
-        state.setResponseField(text(), valuesOf(next() as Wire));
+        state.setResponseField(this.#text(), valuesOf(this.#next() as Wire));
         break;
       case Change.appendField:
-        state.appendResponseField(text(), [text()]);
+        state.appendResponseField(this.#text(), [this.#text()]);
         break;
       case Change.writeField: {
-        const [what, name, values] = [next() as number, text(), valuesOf(next() as Wire[])];
+        const what = this.#next() as number;
+        const [name, values] = [this.#text(), valuesOf(this.#next() as Wire[])];
         if (what === Change.requestField) state.setRequestField(name, values);
         else if (what === Change.responseField) state.writeResponseField(name, values);
         else state.appendResponseField(name, values);
         break;
       }
       case Change.status:
-        state.status = next() as number;
+        state.status = this.#next() as number;
         break;
       case Change.variable: {
-        const name = text();
-        const value = next() as Wire | null;
+        const name = this.#text();
+        const value = this.#next() as Wire | null;
         state.setVariable(name, value === null ? undefined : fromWire(value));
         break;
       }
       case Change.ctx: {
-        const key = next() as string;
-        const value = carry(next());
+        const key = this.#next() as string;
+        const value = carry(this.#next());
         state.ctxKeys.add(key);
         if (value === null) Reflect.deleteProperty(state.ctx, key);
         else state.ctx[key] = value;
         break;
       }
       case Change.attachConsumer:
-        state.attachConsumer(text());
+        state.attachConsumer(this.#text());
         break;
       case Change.upstream:
-        state.upstreamAddress = { host: text(), port: next() as number | null };
+        state.upstreamAddress = { host: this.#text(), port: this.#next() as number | null };
         break;
       case Change.exit:
-        return { kind: "exit", status: next() as number, body: next() as Uint8Array | null };
+        return {
+          kind: "exit",
+          status: this.#next() as number,
+          body: this.#next() as Uint8Array | null,
+        };
       case Change.ask:
-        return { kind: "ask", run: next() as number, asked: next() as unknown[][] };
+        return {
+          kind: "ask",
+          run: this.#next() as number,
+          asked: this.#next() as unknown[][],
+          refused: undefined,
+        };
       case Change.stream: {
-        const [id, status] = [next() as number, next() as number];
-        return { kind: "stream", id, status, chunk: bytesOf(next() as Wire) };
+        const [id, status] = [this.#next() as number, this.#next() as number];
+        return { kind: "stream", id, status, chunk: bytesOf(this.#next() as Wire) };
       }
       case Change.chunk:
-        effects.chunk(bytesOf(next() as Wire));
+        this.#effects.chunk(bytesOf(this.#next() as Wire));
         break;
       case Change.failed: {
-        const [plugin, status, why] = [text(), next() as number, String(next())];
-        if (status !== 0) return { kind: "failed", plugin, status, text: why };
-        effects.passed(plugin, why);
+        const [plugin, status] = [this.#text(), this.#next() as number];
+        const text = String(this.#next());
+        if (status !== 0) return { kind: "failed", plugin, status, text };
+        this.#effects.passed(plugin, text);
         break;
       }
       case Change.refused:
-        return { kind: "refused", plugin: text(), status: next() as number, text: String(next()) };
-      case Change.keep:
-        effects.keep();
+        return {
+          kind: "refused",
+          plugin: this.#text(),
+          status: this.#next() as number,
+          text: String(this.#next()),
+        };
+      case Change.handler:
+        this.#group();
+        break;
+      case Change.undo:
+        state.undo();
         break;
       default:
         throw new Error(`protocol error: the change ${code}`);
     }
+    return undefined;
   }
-  return undefined;
+}
+
+/** @returns what ends the list; undefined: nothing does. */
+export function apply(
+  state: RequestState,
+  changes: readonly unknown[],
+  effects: Effects,
+): Ending | undefined {
+  return new List(state, changes, effects).apply();
 }

@@ -9,7 +9,9 @@ import type { Changes } from "../http/changes.js";
 import { HeadFlag } from "../http/head.js";
 import { isBeforeAnswer, isBodyPhase, LUA_NAMES, PhaseNumber } from "../http/phases.js";
 import type { Phase } from "../sdk/plugin.js";
-import { apply, carry, type Ending } from "./apply.js";
+import { carry } from "../http/carried.js";
+import { MARGIN_MS } from "../http/engine.js";
+import { apply, type Ending } from "./apply.js";
 import { type Calls, codeOf, messageOf } from "./calls.js";
 import type { Dict } from "./dict.js";
 import { filterFields, valueOf } from "./fields.js";
@@ -142,7 +144,7 @@ export class Exchange {
     }
     if (calls.gone !== undefined) this.#left();
     await this.#log();
-    if (this.#state.kept) calls.engine.ended([this.#state.id]);
+    calls.engine.ended([this.#state.id]);
     this.#state.dispose();
     onHeader();
     pipe.end();
@@ -191,9 +193,10 @@ export class Exchange {
     if (overload(phase)) return this.#failed(phase, p, "queue full", p.on_overload);
     const waits = isBeforeAnswer(PhaseNumber[phase]);
     // What cannot wait cannot be interrupted here: a debugger's break is no timeout.
-    const ms = p.timeout_ms ?? (waits ? this.#setting.timeoutMs : 86_400_000);
+    const ms = (p.timeout_ms ?? (waits ? this.#setting.timeoutMs : 86_400_000)) + MARGIN_MS;
     const head = this.#state.head(PhaseNumber[phase], token, flags);
     const deadline = Date.now() + ms;
+    this.#state.endJournal();
     try {
       const { vars, ctx } = this.#needs(p, flags);
       let changes = await calls.run(phase, ms, (caller) =>
@@ -207,6 +210,7 @@ export class Exchange {
       }
     } catch (error) {
       if (this.#over) return "over";
+      this.#state.undo();
       const code = codeOf(error);
       const text = code === "timeout" ? `timeout: ${messageOf(error)}` : messageOf(error);
       return this.#failed(phase, p, text, code === "timeout" ? p.on_timeout : p.on_error);
@@ -232,7 +236,6 @@ export class Exchange {
   #apply(phase: Phase, changes: Changes): Ending | undefined {
     return apply(this.#state, changes ?? [], {
       chunk: (bytes) => (this.#chunk = bytes),
-      keep: () => (this.#state.kept = true),
       passed: (plugin, text) => {
         this.#setting.fail({ plugin, phase, status: 0, text });
       },
@@ -241,12 +244,19 @@ export class Exchange {
 
   async #resume(
     phase: Phase,
-    { run, asked }: Ending & { kind: "ask" },
+    { run, asked, refused }: Ending & { kind: "ask" },
     deadline: number,
   ): Promise<Changes> {
-    const { calls, dicts, locations, consumers, plugins } = this.#setting;
-    this.#state.kept = true;
-    const replies = await answerAll(
+    const { calls } = this.#setting;
+    const replies = refused ?? (await this.#answers(asked));
+    return calls.run(phase, Math.max(1, deadline - Date.now()), (caller) =>
+      calls.engine.resume(run, replies, caller),
+    );
+  }
+
+  #answers(asked: readonly unknown[][]): ReturnType<typeof answerAll> {
+    const { dicts, locations, consumers, plugins } = this.#setting;
+    return answerAll(
       {
         state: this.#state,
         dicts,
@@ -256,9 +266,6 @@ export class Exchange {
         failTest: (error) => (this.#testFailure ??= { error }),
       },
       asked,
-    );
-    return calls.run(phase, Math.max(1, deadline - Date.now()), (caller) =>
-      calls.engine.resume(run, replies, caller),
     );
   }
 
@@ -324,7 +331,6 @@ export class Exchange {
     const { id, status, chunk } = stream;
     this.#state.answering();
     this.#state.status = status;
-    this.#state.kept = true;
     const pieces = async function* (): AsyncGenerator<Uint8Array> {
       yield chunk;
       for (;;) {
@@ -410,36 +416,32 @@ export class Exchange {
     const p = this.#described(phase);
     const body = this.#bodies[phase];
     if (p === undefined || body.off || (this.#chunk.length === 0 && !last)) return;
-    if (p.buffer_bytes !== null && !(await this.#collect(phase, p, last, p.buffer_bytes))) return;
-    const flags =
+    let flags =
       (last ? HeadFlag.last : 0) |
       (body.started ? HeadFlag.continues : 0) |
       (this.#whole!.isClosed ? HeadFlag.closed : 0);
+    if (p.buffer_bytes !== null && !body.started) {
+      const more = this.#collect(phase, last, p.buffer_bytes);
+      if (more === undefined) return;
+      flags |= more;
+    }
     body.started = true;
     const outcome = await this.#cross(phase, flags, this.#chunk.slice());
     // A filter that misses a piece makes no sense of the rest.
     if (outcome === "over") body.off = true;
   }
 
-  /** Collects what bufferResponse wants. @returns whether #chunk is the whole to filter. */
-  async #collect(
-    phase: BodyPhase,
-    p: PhaseDescription,
-    last: boolean,
-    most: number,
-  ): Promise<boolean> {
+  /**
+   * Collects what bufferResponse wants. @returns the flags for what is in #chunk: the whole, or what
+   * there is of a longer body; undefined: there is nothing yet.
+   */
+  #collect(phase: BodyPhase, last: boolean, most: number): number | undefined {
     const { collected } = this.#bodies[phase];
     collected.push(this.#chunk);
     const whole = new Uint8Array(Buffer.concat(collected));
-    if (whole.length > most) {
-      this.#bodies[phase].off = true;
-      this.#chunk = whole;
-      const text = `message too large: the response's body has more than ${most} bytes`;
-      await this.#failed(phase, p, text, p.on_error);
-      return false;
-    }
-    this.#chunk = last ? whole : EMPTY;
-    return last;
+    const isLonger = whole.length > most;
+    this.#chunk = last || isLonger ? whole : EMPTY;
+    return isLonger ? HeadFlag.unbuffered : last ? 0 : undefined;
   }
 
   // The end -----------------------------------------------------------------------------------

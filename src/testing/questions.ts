@@ -1,7 +1,8 @@
 /** Answers what plugins ask of nginx: the counterpart of lua/resty/ts/http/questions.lua. */
+import { carry } from "../http/carried.js";
 import { fromWire, wireBytes } from "../http/changes.js";
 import { FlatFieldsReader } from "../http/read-fields.js";
-import { carry, METHODS } from "./apply.js";
+import { METHODS } from "../http/validate.js";
 import type { Dict } from "./dict.js";
 import { filterFields, setField } from "./fields.js";
 import type { RequestState } from "./request-state.js";
@@ -125,6 +126,8 @@ async function reply(answerer: Answerer, [kind, ...words]: readonly unknown[]): 
     switch (kind) {
       case "var":
         return [true, ...variable(answerer, words[0] as Wire)];
+      case "applied":
+        return [true];
       case "body":
         return [true, ...answerer.state.bodyReply()];
       case "shared":

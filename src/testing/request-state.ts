@@ -87,8 +87,8 @@ export class RequestState {
   found: string | undefined = undefined;
   consumer: string | undefined = undefined;
   upstreamAddress: { host: string; port: number | null } | undefined = undefined;
-  /** The host keeps something for it. */
-  kept = false;
+  /** Of the handler whose changes were applied last, and may have to be undone. */
+  #journal: { readonly handler: number; readonly undo: () => void } | undefined;
   /** What the upstream is asked for; undefined: what nginx makes of `uri` and `args`. */
   #target: string | undefined;
   #inFile: boolean;
@@ -365,6 +365,39 @@ export class RequestState {
             `changeable or you forgot to use "set $${name} '';" in the config file to define it ` +
             `first (in a test: vars: { ${name}: "" })`,
     );
+  }
+
+  /** The changes that come are this handler's. */
+  beginJournal(handler: number): void {
+    if (this.#journal?.handler === handler) return;
+    this.#journal = { handler, undo: this.#checkpoint() };
+  }
+
+  /** Undoes what that handler has changed. */
+  undo(): void {
+    this.#journal?.undo();
+    this.#journal = undefined;
+  }
+
+  /** Another phase begins, and what was changed stands. */
+  endJournal(): void {
+    this.#journal = undefined;
+  }
+
+  #checkpoint(): () => void {
+    const { method, uri, args, body, status, upstreamAddress, consumer } = this;
+    const [target, inFile] = [this.#target, this.#inFile];
+    const [requestFields, responseFields] = [[...this.requestFields], [...this.responseFields]];
+    const [vars, ctx] = [[...this.vars], { ...this.ctx }];
+    return () => {
+      Object.assign(this, { method, uri, args, body, status, upstreamAddress, consumer });
+      [this.#target, this.#inFile] = [target, inFile];
+      this.requestFields.splice(0, Infinity, ...requestFields);
+      this.responseFields = responseFields;
+      for (const [name, value] of vars) this.vars.set(name, value);
+      for (const key of Object.keys(this.ctx)) Reflect.deleteProperty(this.ctx, key);
+      Object.assign(this.ctx, ctx);
+    };
   }
 
   // What goes on ------------------------------------------------------------------------------

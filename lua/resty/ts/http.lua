@@ -13,6 +13,8 @@ end
 local chains = require "resty.ts.http.chain"
 local host = require "resty.ts.http.host"
 local options = require "resty.ts.http.options"
+local phases = require "resty.ts.http.phases"
+local policy = require "resty.ts.http.policy"
 local request = require "resty.ts.http.request"
 local run = require "resty.ts.http.run"
 
@@ -29,6 +31,8 @@ local weak = { __mode = "v" }
 -- name -> a key for the request's state.
 local names = setmetatable({}, weak)
 local routes = {}
+-- In the place of a chain that there is not.
+local unrouted = {}
 
 
 -- While there is no client a plugin has no token: its policies are asked without one.
@@ -165,26 +169,61 @@ end
 -- What follows in the same phase of nginx's.
 local NEXT = { access = run.before_proxy, body_filter = run.delayed_body_filter }
 
--- Runs the chain that http.route gave the name in $resty_ts_route, in any phase: before_proxy after
--- access, delayed_body_filter after body_filter. Without a value of the variable it does nothing.
-function _M.run()
-    local name = ngx.var.resty_ts_route
-    if not name or name == "" then
+-- The chain of $resty_ts_route, the one that this request has begun with; nil: "off".
+local function routed()
+    local name = ngx.var.resty_ts_route or ""
+    if name == "off" then
+        return nil
+    end
+    local state = request.peek()
+    if state and state.route_name == name then
+        return state.route
+    end
+    local chain = routes[name] or unrouted
+    state = request.get()
+    state.route, state.route_name = chain, name
+    return chain
+end
+
+
+-- $resty_ts_route names no route: nothing goes on as if the plugins had let it pass.
+local function refuse_unrouted(phase)
+    local state, name = request.get(), ngx.var.resty_ts_route or ""
+    -- nginx's own error page, of a request that it has not taken, has no phase before.
+    if not phase.answers and not state.unrouted and ngx.status >= 400
+       and not ngx.var.upstream_status
+    then
         return
     end
-    local chain = routes[name]
-    if not chain then
-        error("there is no route " .. name .. ": http.route(\"" .. name .. "\", { ... }) in "
-              .. "init_by_lua* or init_worker_by_lua* makes it", 2)
+    if not state.unrouted then
+        state.unrouted = true
+        policy.log(phase, "$resty_ts_route", name == ""
+            and "it has no value: set $resty_ts_route NAME; or, for no plugins, off"
+            or "there is no route " .. name .. ': http.route("' .. name .. '", { ... }) in '
+               .. "init_by_lua* or init_worker_by_lua* makes it")
     end
-    local phase = ngx.get_phase()
-    local runner = run[phase]
+    if phase.answers or not state.answered then
+        return policy.refuse(phase, 500)
+    end
+end
+
+
+-- Runs the chain that http.route gave the name in $resty_ts_route, in any phase: before_proxy after
+-- access, delayed_body_filter after body_filter. Where the variable says "off" it does nothing.
+function _M.run()
+    local name = ngx.get_phase()
+    local runner = run[name]
     if not runner then
-        error("plugins have no phase " .. phase, 2)
+        error("plugins have no phase " .. name, 2)
     end
-    runner(chain)
-    if NEXT[phase] then
-        NEXT[phase](chain)
+    local chain = routed()
+    if chain == unrouted then
+        return refuse_unrouted(phases[name])
+    elseif chain then
+        runner(chain)
+        if NEXT[name] then
+            NEXT[name](chain)
+        end
     end
 end
 

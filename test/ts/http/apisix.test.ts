@@ -44,11 +44,11 @@ describe("a request that APISIX serves", () => {
         assert.equal(request.path, "/a/b/caf\u00e9");
       },
     });
-    for (const flags of [0, apisix]) {
-      assert.deepEqual(await runOnce(plugin, null, { flags }), [
-        ...[Change.uri, Buffer.from("/a/b/caf\u00e9"), "y", "/a%2Fb/caf%C3%A9?y", true],
-      ]);
-    }
+    const change = [Change.uri, Buffer.from("/a/b/caf\u00e9"), "y", "/a%2Fb/caf%C3%A9?y"];
+    const changes = await runOnce(plugin, null, { flags: apisix });
+    assert.deepEqual(changes, [...change, false]);
+    // nginx itself may refuse to send what it would spell otherwise.
+    assert.deepEqual(await runOnce(plugin), [Change.handler, 0, "sets", 500, 5, ...change, true]);
   });
 
   test("has ctx.apisix, which is not there in any other", async () => {
@@ -84,7 +84,10 @@ describe("consumers", () => {
     assert.deepEqual(asked, [Change.ask, 1, [["consumer", "key", "k"]]]);
     const told = { name: "ada", username: "ada", group_id: null, conf: { key: "k" } };
     const changes = await engine.resume(1, [[true, told]], caller());
-    assert.deepEqual(changes, [Change.attachConsumer, "ada"]);
+    assert.deepEqual(changes, [
+      ...[Change.handler, 0, "key-auth", 500, 2],
+      ...[Change.attachConsumer, "ada"],
+    ]);
   });
 
   test("are APISIX's alone, and not there in a phase that cannot wait", async () => {

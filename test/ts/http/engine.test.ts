@@ -67,6 +67,8 @@ describe("one message", () => {
       }),
     );
     assert.deepEqual(changes, [
+      // nginx may refuse the variable.
+      ...[Change.handler, 0, "writer", 500, 22],
       ...[Change.ctx, "user", { id: 7 }],
       ...[Change.requestField, "x-user", "jo"],
       ...[Change.method, "POST"],
@@ -181,14 +183,16 @@ describe("questions", () => {
       ],
       caller(),
     )) as unknown[];
-    assert.deepEqual(second.slice(0, 3), [Change.requestField, "x-count", "abc 5"]);
-    assert.deepEqual(second.slice(-3), [Change.ask, first[1], [["body"]]]);
+    assert.deepEqual(second, [Change.ask, first[1], [["body"]]]);
     const third = await engine.resume(
       first[1] as number,
       [[true, Buffer.from("body"), null]],
       caller(),
     );
-    assert.deepEqual(third, [Change.requestField, "x-body", "body"]);
+    assert.deepEqual(third, [
+      ...[Change.requestField, "x-count", "abc 5"],
+      ...[Change.requestField, "x-body", "body"],
+    ]);
     assert.deepEqual(engine.kept, { chains: 1, requests: 0, runs: 0, streams: 0, background: 0 });
   });
 
@@ -401,7 +405,7 @@ describe("phases that cannot wait", () => {
     const phase = PhaseNumber.bodyFilter;
     const send = (flags: number, text: string) =>
       engine.run(head({ phase, flags }), null, null, Buffer.from(text), caller());
-    assert.deepEqual(await send(0, "abc"), [Change.keep]);
+    assert.equal(await send(0, "abc"), null);
     assert.equal(await send(HeadFlag.continues, "de"), null);
     const last = (await send(HeadFlag.continues | HeadFlag.last, "f")) as unknown[];
     assert.equal(last[0], Change.chunk);

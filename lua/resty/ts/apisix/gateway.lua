@@ -30,7 +30,6 @@ local OF_THE_RESPONSE = { "Content-Encoding", "ETag", "Last-Modified", "Cache-Co
 -- Fields of the upstream's that are nginx's, or the answer's own by now.
 local KEPT = { date = true, server = true, connection = true, ["keep-alive"] = true,
                ["transfer-encoding"] = true, ["content-type"] = true, ["content-length"] = true }
--- api_ctx.var keeps these once they were read.
 local OF_THE_URI = { "uri", "query_string", "request_uri_args" }
 
 local _M = {
@@ -138,10 +137,7 @@ function _M.set_request_header(state, name, value)
 end
 
 
--- APISIX asks the upstream for its own variable, which has the target as it is spelt.
-function _M.set_uri(state, path, args, target)
-    local api_ctx = state.api_ctx
-    nginx.set_uri(state, path, args, target, false)
+local function forget_uri(api_ctx)
     api_ctx.req_uri_args = nil
     local cache = api_ctx.var._cache
     if cache then
@@ -149,7 +145,26 @@ function _M.set_uri(state, path, args, target)
             cache[name] = nil
         end
     end
+end
+
+
+-- APISIX asks the upstream for its own variable, which has the target as it is spelt.
+function _M.set_uri(state, path, args, target)
+    local api_ctx = state.api_ctx
+    nginx.set_uri(state, path, args, target, false)
+    forget_uri(api_ctx)
     api_ctx.var.upstream_uri = target
+end
+
+
+function _M.save_uri(state)
+    local api_ctx = state.api_ctx
+    local restore, upstream_uri = nginx.save_uri(state), api_ctx.var.upstream_uri
+    return function()
+        restore()
+        forget_uri(api_ctx)
+        api_ctx.var.upstream_uri = upstream_uri
+    end
 end
 
 

@@ -86,21 +86,23 @@ function _M.is(v)
 end
 
 
+-- Has no more requests begin with the chain's version: its plugins' teardown runs once those under
+-- way have ended.
 local function give_back(chain)
     local token, version = chain.token, chain.version
     chain.token, chain.version, chain.flight = nil, nil, nil
-    local client = host.client(chain.place)
     if version then
-        known[token], version.generation = nil, nil
-        client = version.client
-    end
-    if token and client then
-        outbox.release(client, token)
+        outbox.retire(version)
+    elseif token then
+        local client = host.client(chain.place)
+        if client then
+            outbox.release(client, token)
+        end
     end
 end
 
 
--- Ends the chain: its plugins' teardown runs. It cannot be used after that.
+-- Ends the chain. It cannot be used after that, but by requests that have begun with it.
 function methods:close()
     if not self.closed then
         self.closed = true
@@ -109,14 +111,11 @@ function methods:close()
 end
 
 
--- Ends it for requests to come, as far as anybody knows: its plugins' teardown runs once those
--- under way have ended. What uses it again begins anew.
+-- Ends it for requests to come, as far as anybody knows. What uses it again begins anew.
 -- Returns whether it is so; false while it is being configured.
 function methods:retire()
-    local version = self.version
-    if version then
-        self.token, self.version = nil, nil
-        outbox.retire(version)
+    if self.version then
+        give_back(self)
     end
     return self.token == nil
 end

@@ -1,20 +1,23 @@
 -- Applies what a call answers: the list of docs/http-protocol.md, "Changes", in its order.
 --
--- Runs on the Lua side; reading the body, before it is replaced, may yield. Invariant: what ends
+-- Runs on the Lua side; reading the body, before it is replaced, may yield. Invariants: what ends
 -- the list (an answer, questions, a stream, a failure) is returned, not done: apply is pcalled.
+-- What nginx may refuse comes in a handler's group (change 19), which is applied as a whole or not
+-- at all.
 
+local asks = require "resty.ts.asks"
 local fields = require "resty.ts.http.fields"
-local keep = require("resty.ts.http.outbox").keep
-local plain = require("resty.ts.asks").plain
+local journal = require "resty.ts.http.journal"
 local request = require "resty.ts.http.request"
 local values = require "resty.ts.values"
 
 local ngx = ngx
 local ngx_req = ngx.req
+local pcall = pcall
 local type = type
-local error = error
 
 local null = values.null
+local plain = asks.plain
 local set_ctx = request.set_ctx
 local set_response, append_response = fields.set_response, fields.append_response
 
@@ -53,19 +56,7 @@ local function write_field(state, what, name, list)
 end
 
 
-local function set_method(name)
-    local method = ngx["HTTP_" .. name]
-    if type(method) ~= "number" or method <= 1 then
-        error("the method cannot be set to " .. name .. ": nginx does not know it", 0)
-    end
-    if (name == "HEAD") ~= (ngx_req.get_method() == "HEAD") then
-        -- By the method nginx decides whether the client gets a body, which the client takes for
-        -- the next response when it did not ask for one.
-        error("the method cannot be changed from or to HEAD", 0)
-    end
-    ngx_req.set_method(method)
-end
-
+local apply_group
 
 -- Applies the change at [i]. Returns where the next one is; or nil, and what ends the list.
 local function apply_one(state, changes, i, on_failure)
@@ -108,11 +99,13 @@ local function apply_one(state, changes, i, on_failure)
         end
         on_failure(a, changes[i + 3])
         return i + 4
-    elseif code == 15 then
-        keep(state)
+    elseif code == 19 then
+        return apply_group(state, changes, i)
+    elseif code == 21 then
+        journal.undo(state)
         return i + 1
     elseif code == 2 then
-        set_method(plain(a))
+        ngx_req.set_method(ngx["HTTP_" .. a])
         return i + 2
     elseif code == 3 then
         gateway.set_uri(state, plain(a), plain(b), plain(changes[i + 3]), changes[i + 4])
@@ -134,6 +127,34 @@ local function apply_one(state, changes, i, on_failure)
     else
         return nil, -1, code
     end
+end
+
+
+local function apply_noted(state, changes, i, stop)
+    while i < stop do
+        local undo = journal.before(state, changes[i], plain(changes[i + 1]),
+                                    plain(changes[i + 2]))
+        i = apply_one(state, changes, i)
+        if undo then
+            journal.note(state, undo)
+        end
+    end
+end
+
+
+-- Applies a handler's group at [i]: its number, plugin, policy and how many items it has. What
+-- nginx refuses is undone, and left in the state for the one who called apply.
+function apply_group(state, changes, i)
+    local first = i + 5
+    local stop = first + changes[i + 4]
+    journal.begin(state, changes[i + 1])
+    local ok, err = pcall(apply_noted, state, changes, first, stop)
+    if not ok then
+        journal.undo(state)
+        state.refused = { plugin = plain(changes[i + 2]), status = changes[i + 3],
+                          text = asks.reason(err) }
+    end
+    return stop
 end
 
 

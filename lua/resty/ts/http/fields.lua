@@ -17,10 +17,12 @@ local get_request = base.get_request
 local errmsg = base.get_errmsg_ptr()
 local ffi_str = ffi.string
 local band = require("bit").band
+local get_headers = ngx.req.get_headers
 local get_phase = ngx.get_phase
 local header = ngx.header
 local error = error
 local next = next
+local type = type
 local find, lower, gsub, rep = string.find, string.lower, string.gsub, string.rep
 
 -- As many as the head can count.
@@ -294,7 +296,7 @@ function _M.append_response(state, name, value)
 end
 
 
--- The change 18. what: the change that it is instead of. all: strings.
+-- The change 20. what: the change that it is instead of. all: strings.
 function _M.write(state, what, name, all)
     if what == REQUEST_FIELD then
         return write_request(state, name, all)
@@ -310,6 +312,56 @@ function _M.write(state, what, name, all)
         note_deleted(state, name)
     else
         note_set(state, name)
+    end
+end
+
+
+-- The values of a response's field, as an array.
+local function response_values(name)
+    local all = {}
+    if ELSEWHERE[lower(name)] then
+        all[1] = header[name]
+        return all
+    end
+    local list = response_list(get_request())
+    local field = lib.rts_next_listed(list, name, #name, nil, 0)
+    while field ~= nil do
+        all[#all + 1] = ffi_str(field.value.data, field.value.bytes)
+        field = lib.rts_next_listed(list, name, #name, field, 0)
+    end
+    return all
+end
+
+
+-- Returns a function that sets a response's field to what it is now.
+function _M.save_response(state, name)
+    local all = response_values(name)
+    local deleted = state.deleted and state.deleted[lower(name)]
+    return function()
+        if ELSEWHERE[lower(name)] then
+            header[name] = all[1]
+        else
+            header[name] = nil
+            _M.write(state, RESPONSE_FIELD, name, all)
+        end
+        if state.deleted then
+            state.deleted[lower(name)] = deleted
+        end
+    end
+end
+
+
+-- The same of a request's field.
+function _M.save_request(state, name)
+    local all = get_headers(0)[lower(name)]
+    return function()
+        if type(all) == "string" then
+            all = { all }
+        end
+        state.gateway.set_request_header(state, name, nil)
+        if all then
+            write_request(state, name, all)
+        end
     end
 end
 

@@ -5,7 +5,9 @@
 -- Runs on the Lua side. Invariant: nothing of a plugin's changes what such a gateway keeps, or asks
 -- it for something, but through these. Each function gets the request's state.
 
-local set_target = require("resty.ts.http.target").set
+local targets = require "resty.ts.http.target"
+
+local save_target, set_target = targets.save, targets.set
 local ngx = ngx
 local ngx_req = ngx.req
 
@@ -73,6 +75,16 @@ function _M.set_uri(state, path, args, target, is_spelt)
     local original = state.original_target or ngx.var.request_uri
     set_target(path, args or "", is_spelt and target)
     state.target, state.original_target = target, original
+end
+
+
+-- Returns a function that sets the URI to what it is now.
+function _M.save_uri(state)
+    local target, original, restore = state.target, state.original_target, save_target()
+    return function()
+        restore()
+        state.target, state.original_target = target, original
+    end
 end
 
 

@@ -300,12 +300,12 @@ function schedule()
 end
 
 
--- Notes that the host keeps something for this request, until it has ended.
-function _M.keep(state)
-    local client = host.client()
-    if client and request.keep(state, client.lib) then
-        schedule()
-    end
+-- Has the hosts told of this request's end. Called before the first message of it. is_over: it is
+-- in its phase log.
+function _M.report_end(client, state, is_over)
+    state.reported = true
+    request.report_end(state, client.lib, is_over)
+    schedule()
 end
 
 

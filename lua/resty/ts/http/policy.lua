@@ -82,6 +82,7 @@ function _M.refuse(phase, status)
             return _M.cut(phase)
         end
     end
+    state.answered = true
     local header = ngx.header
     header["Content-Type"] = "application/problem+json"
     header["Content-Encoding"] = nil
@@ -98,17 +99,24 @@ function _M.failed(phase, p, err, code)
 end
 
 
--- A chain could not be configured. Wrong is wrong; but a runtime that is not there may be allowed
--- to be missing by all of the chain's plugins. What a strict chain's policies say goes for both.
-function _M.unconfigured(phase, chain, err, code)
-    _M.log(phase, chain.title, err)
-    local kind = options.kind(code)
-    if chain.strict then
-        return _M.refuse(phase, chain.policies[kind])
-    elseif phase.answers then
-        return _M.refuse(phase, kind == "on_error" and options.CLOSED.on_error
-                                or chain.policies[kind])
+-- The policy for a chain that could not be configured, as the request's state has it. A
+-- configuration that is wrong is wrong before the answer, whatever the policies. Else what the
+-- plugins say counts, where it is known of this request or of the last configuration; else what the
+-- chain's list says, and so for a strict chain.
+function _M.unavailable(phase, chain, state)
+    local kind = state.failed_kind
+    -- What is sent is what was answered when the chain failed first.
+    if not phase.answers and state.answered then
+        return
     end
+    local known = not chain.strict and (state[chain] or chain.version)
+    local p = known and known.phases[phase.name]
+    if known and not p then
+        return
+    elseif phase.answers and kind == "on_error" and not chain.strict then
+        return _M.refuse(phase, options.CLOSED.on_error)
+    end
+    return _M.refuse(phase, p and p[kind] or chain.policies[kind])
 end
 
 

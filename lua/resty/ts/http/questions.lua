@@ -118,7 +118,13 @@ local function consumer(question)
 end
 
 
+-- The changes before this question were applied.
+local function applied()
+end
+
+
 local KINDS = {
+    applied = applied,
     var = variable, body = body, shared = asks.shared, subrequest = subrequest,
     consumer = consumer,
 }

@@ -17,7 +17,7 @@ local void_ptr = ffi.typeof("void *")
 local KEY = {}
 
 local _M = {
-    open = 0, -- requests that the host keeps something for, and that have not ended
+    open = 0, -- requests that the host was told of, and whose ends it was not
 }
 
 local last_id = 0
@@ -29,7 +29,7 @@ local last_id = 0
 -- flags, version: of the head, filled in by snapshot.lua.
 -- target: what a plugin has made of the request's target, or nil.
 -- original_target: $request_uri before that.
--- kept: whether the host keeps something for it.
+-- reported: whether the host was told of it, and will be of its end.
 -- ctx_keys: keys of ctx.ctx that TypeScript has set, in order, or nil.
 -- upstream_host, upstream_port: for http.balancer().
 -- bodies, delayed_bodies: a chain -> the body that it filters.
@@ -38,7 +38,12 @@ local last_id = 0
 -- deleted: response fields that plugins have deleted before the response was known -> how many of
 -- the name they have set since; nil.
 -- auth_confs: in APISIX, a plugin of type "auth" -> the configuration that it began with, or nil.
--- failed: the chain that could not be configured, so that it is tried and logged once.
+-- failed, failed_kind: the chain that could not be configured, so that it is tried and logged once,
+-- and which policy is for that.
+-- answered: whether a failure's answer is on its way to the client.
+-- journal, refused: of changes that are being applied (changes.lua), or nil.
+-- route, route_name: what http.run has found for $resty_ts_route.
+-- unrouted: whether it was logged that there was none.
 -- A chain -> the version of it that serves this request.
 -- Names (chain.lua) -> the chain that the plugin of this name was last used with.
 local function new_state()
@@ -51,12 +56,19 @@ local function new_state()
         version = nil,
         target = nil,
         original_target = nil,
-        kept = false,
+        reported = false,
         ctx_keys = nil,
         upstream_host = nil,
         upstream_port = nil,
         auth_confs = nil,
         failed = nil,
+        failed_kind = nil,
+        answered = false,
+        journal = nil,
+        refused = nil,
+        route = nil,
+        route_name = nil,
+        unrouted = false,
         bodies = nil,
         delayed_bodies = nil,
         body = nil,
@@ -110,21 +122,18 @@ function _M.set_ctx(state, key, value)
 end
 
 
--- The host keeps something for this request: its id goes to rts_requests_ended when it ends.
--- Returns whether it is the first time.
-function _M.keep(state, lib)
-    if state.kept then
-        return false
-    end
-    state.kept = true
-    local cleanup = native.nginx().rts_ngx_cleanup_add(get_request(), 0)
-    if cleanup == nil then
-        return false -- no memory; the host's state goes with the environment
-    end
-    cleanup.handler = lib.rts_request_note_end
-    cleanup.data = ffi_cast(void_ptr, state.id)
+-- The host is told of this request: its id goes to rts_requests_ended when it ends. Called once.
+-- is_over: nginx has run the request's cleanup handlers already: it does so before the phase log.
+function _M.report_end(state, lib, is_over)
+    local id = ffi_cast(void_ptr, state.id)
     _M.open = _M.open + 1
-    return true
+    local cleanup = not is_over and native.nginx().rts_ngx_cleanup_add(get_request(), 0)
+    if cleanup and cleanup ~= nil then
+        cleanup.handler = lib.rts_request_note_end
+        cleanup.data = id
+    else
+        lib.rts_request_note_end(id)
+    end
 end
 
 

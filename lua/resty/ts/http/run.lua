@@ -9,7 +9,9 @@ local asks = require "resty.ts.asks"
 local chain_methods = require("resty.ts.http.chain").methods
 local changes = require "resty.ts.http.changes"
 local host = require "resty.ts.http.host"
+local journal = require "resty.ts.http.journal"
 local outbox = require "resty.ts.http.outbox"
+local options = require "resty.ts.http.options"
 local phases = require "resty.ts.http.phases"
 local policy = require "resty.ts.http.policy"
 local questions = require "resty.ts.http.questions"
@@ -28,11 +30,16 @@ local table_concat = table.concat
 
 local ANSWER, ASK, STREAM, FAILED = changes.ANSWER, changes.ASK, changes.STREAM, changes.FAILED
 local LAST, CONTINUES, CLOSED = snapshot.LAST, snapshot.CONTINUES, snapshot.CLOSED
+local UNBUFFERED = snapshot.UNBUFFERED
 local HEADER_FILTER, LOG = phases.header_filter, phases.log
+-- The host ends a handler at the deadline, by the handler's own policy. Lua waits so much longer,
+-- for what then comes (src/http/engine.ts).
+local MARGIN_MS = 100
+local UNCARRIED = { bad_argument = true, too_large = true }
 
 local apply = changes.apply
 local delete_late = require("resty.ts.http.fields").delete_late
-local keep = outbox.keep
+local undo = journal.undo
 local view = snapshot.view
 -- The chunk of a body, as an argument.
 local chunk_bytes = setmetatable({ "" }, values.bytes_mt)
@@ -75,26 +82,42 @@ function ready(phase, chain)
         return p, client, state, version.token
     end
     local state = request.get()
-    if state.failed == chain or chain.closed and not phase.answers then
-        return nil -- of a request that was under way when the chain was closed
-    end
-    if client then
+    if state.failed ~= chain then
         local ok
-        ok, err, code = chain:configure(client, phase)
-        if ok then
-            return ready(phase, chain)
+        if chain.closed and state[chain] then
+            err, code = "the chain was closed, and the environment that had it has ended", "exited"
+        elseif client then
+            ok, err, code = chain:configure(client, phase)
+            if ok then
+                return ready(phase, chain)
+            end
         end
+        state.failed, state.failed_kind = chain, options.kind(code)
+        policy.log(phase, chain.title, err)
     end
-    state.failed = chain
-    policy.unconfigured(phase, chain, err, code)
+    policy.unavailable(phase, chain, state)
     return nil
 end
 
 
+-- Takes out of ctx what cannot be carried. Returns whether there was any.
+local function leave_behind(phase, p, ctx)
+    return snapshot.leave_behind(ctx, function(text)
+        policy.log(phase, p.plugins, text)
+    end)
+end
+
+
+-- Calls the host's `run`. What of ngx.ctx cannot be carried stays behind.
 local function run(client, phase, p, token, state, flags, timeout_ms, chunk)
     snapshot.build(phase.number, state, flags, token)
-    return host.call(client, host.run, phase.sync, timeout_ms, 4, view,
-                     snapshot.vars(p.vars, p.slots, state), snapshot.ctx(p.ctx, state), chunk)
+    local vars, ctx = snapshot.vars(p.vars, p.slots, state), snapshot.ctx(p.ctx, state)
+    local list, err, code = host.call(client, host.run, phase.sync, timeout_ms, 4, view, vars, ctx,
+                                      chunk)
+    if ctx and UNCARRIED[code] and leave_behind(phase, p, ctx) then
+        return host.call(client, host.run, phase.sync, timeout_ms, 4, view, vars, ctx, chunk)
+    end
+    return list, err, code
 end
 
 
@@ -116,7 +139,6 @@ local function finish(client, phase, p, state, what, a, b, c)
     if what == ANSWER and phase.answers then
         return state.gateway.answer(state, a, b)
     elseif what == STREAM and phase.answers then
-        keep(state)
         state.gateway.answering(state)
         return stream.send(client, a, b, c, function(err)
             policy.log(phase, p.plugins, "the answer's stream broke off: " .. err)
@@ -141,13 +163,26 @@ end
 
 
 -- Applies a list of changes and does what ends it, except for questions.
--- Returns whether all went well; or a run's id and its questions.
+-- Returns whether all went well; or a run's id, its questions and what nginx has refused, if so.
 local function settle(client, phase, p, state, list)
     local ok, what, a, b, c = pcall(guarded, state, list, LET_PASS[phase])
     if not ok then
-        policy.failed(phase, p, "bad request or response change: " .. asks.reason(what),
-                      "bad_response")
+        policy.log(phase, p.plugins, "bad request or response change: " .. asks.reason(what))
+        policy.refuse(phase, 500)
         return false
+    end
+    local refused = state.refused
+    if refused then
+        state.refused = nil
+        if what == ASK then
+            return a, b, refused.text
+        end
+        policy.log(phase, refused.plugin, "nginx refused a change: " .. refused.text)
+        -- An answer stands.
+        if not what and refused.status ~= 0 then
+            policy.refuse(phase, refused.status)
+            return false
+        end
     end
     if not what then
         return true
@@ -160,16 +195,23 @@ local function settle(client, phase, p, state, list)
 end
 
 
--- Answers questions, and those that come of the answers, until there are none.
+-- The call of a phase has failed: what its handlers have left half done is undone.
+local function failed(phase, p, state, err, code)
+    undo(state)
+    policy.failed(phase, p, err, code)
+end
+
+
+-- Answers questions, and those that come of the answers, until there are none. refused: what nginx
+-- has refused, in place of replies.
 -- untouched: whether nothing was changed in nginx before the first of them.
 -- Returns whether all went well; or nil and the failure, when the phase may run again.
-local function converse(client, phase, p, state, id, asked, deadline, untouched)
-    keep(state)
+local function converse(client, phase, p, state, id, asked, refused, deadline, untouched)
     while asked do
-        local replies = questions.answer(asked)
-        local left = math_ceil(deadline - client.now_ms())
+        local replies = refused or questions.answer(asked)
+        local left = math_ceil(deadline - client.now_ms()) + MARGIN_MS
         if left <= 0 then
-            policy.failed(phase, p, "timeout: nginx had not answered the plugin in time", "timeout")
+            failed(phase, p, state, "timeout: nginx had not answered the plugin in time", "timeout")
             return false
         end
         local list
@@ -181,12 +223,12 @@ local function converse(client, phase, p, state, id, asked, deadline, untouched)
             if code and untouched and p.again and again.ended[code] then
                 return nil, err, code
             elseif code then
-                policy.failed(phase, p, err, code)
+                failed(phase, p, state, err, code)
             end
             return not code
         end
         untouched = untouched and list[1] == ASK
-        id, asked = settle(client, phase, p, state, list)
+        id, asked, refused = settle(client, phase, p, state, list)
     end
     return id
 end
@@ -195,18 +237,24 @@ end
 -- One call of a phase and what it brings. Returns whether all went well, false also when it has
 -- ended the request; or nil, err, code when the phase may run again.
 local function cross_once(client, phase, p, token, state, flags, timeout_ms, deadline, chunk)
-    local list, err, code = run(client, phase, p, token, state, flags, timeout_ms, chunk)
+    if not state.reported then
+        outbox.report_end(client, state, false)
+    end
+    state.journal = nil
+    local margin = phase.sync and 0 or MARGIN_MS
+    local list, err, code = run(client, phase, p, token, state, flags, timeout_ms + margin,
+                                chunk)
     if list ~= nil then
         local untouched = list[1] == ASK
-        local ok, asked = settle(client, phase, p, state, list)
+        local ok, asked, refused = settle(client, phase, p, state, list)
         if asked then
-            return converse(client, phase, p, state, ok, asked, deadline, untouched)
+            return converse(client, phase, p, state, ok, asked, refused, deadline, untouched)
         end
         return ok
     elseif code and p.again and again.ended[code] then
         return nil, err, code
     elseif code then
-        policy.failed(phase, p, err, code)
+        failed(phase, p, state, err, code)
         return false
     end
     return true
@@ -240,7 +288,7 @@ local function cross(client, phase, p, token, state, flags, chunk, chain)
                                    chunk)
     end
     if ok == nil then
-        policy.failed(phase, p, err, code)
+        failed(phase, p, state, err, code)
         return false
     end
     return ok
@@ -280,9 +328,10 @@ local function run_header_filter(phase, chain)
 end
 
 
--- Collects the pieces of a body up to the limit. Returns the whole once it is there; else nil.
--- What is over the limit ends the collecting by the policy for errors.
-local function collect(phase, p, body, chunk, last)
+-- Collects the pieces of a body up to the limit. Returns what the chain gets, and a flag: the
+-- whole; or, when that is longer, what there is of it, and the rest comes piece by piece. Nil:
+-- nothing yet.
+local function collect(p, body, chunk, last)
     local pieces = body.pieces
     if not pieces then
         pieces = {}
@@ -291,22 +340,15 @@ local function collect(phase, p, body, chunk, last)
     end
     pieces[#pieces + 1] = chunk
     body.bytes = body.bytes + #chunk
-    if body.bytes > p.buffer_bytes then
-        body.off = true
-        body.pieces = nil
-        ngx.arg[1] = table_concat(pieces)
-        policy.failed(phase, p, "message too large: the response's body has more than "
-                                .. p.buffer_bytes .. " bytes", "too_large")
-        return nil
-    end
-    if not last then
+    local is_longer = body.bytes > p.buffer_bytes
+    if not last and not is_longer then
         ngx.arg[1] = nil
         return nil
     end
     body.pieces = nil
     chunk = table_concat(pieces)
     ngx.arg[1] = chunk
-    return chunk
+    return chunk, is_longer and UNBUFFERED or 0
 end
 
 
@@ -365,14 +407,15 @@ local function run_body_filter(phase, chain)
     if body.off or chunk == "" and not last then
         return
     end
-    if p.buffer_bytes then
-        chunk = collect(phase, p, body, chunk, last)
+    local longer = 0
+    if p.buffer_bytes and not body.started then
+        chunk, longer = collect(p, body, chunk, last)
         if not chunk then
             return
         end
     end
     local flags = (last and LAST or 0) + (body.started and CONTINUES or 0)
-                  + (body.closed and CLOSED or 0)
+                  + (body.closed and CLOSED or 0) + longer
     local first = not body.started
     body.started = true
     chunk_bytes[1] = chunk
@@ -414,12 +457,14 @@ local function run_log(phase, chain)
         outbox.drop(client, 1, "the runtime is gone")
         return
     end
+    if not state.reported then
+        outbox.report_end(client, state, true)
+    end
     snapshot.build(phase.number, state, 0, token)
     local vars = snapshot.vars(p.vars, p.slots, state)
-    local what = outbox.add(client, view, vars, snapshot.ctx(p.ctx, state))
-    if what then
-        policy.log(phase, p.plugins, "the log handler gets no ngx.ctx: " .. what)
-        outbox.add(client, view, vars, nil)
+    local ctx = snapshot.ctx(p.ctx, state)
+    if outbox.add(client, view, vars, ctx) and ctx and leave_behind(phase, p, ctx) then
+        outbox.add(client, view, vars, ctx)
     end
 end
 

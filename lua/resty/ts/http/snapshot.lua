@@ -5,6 +5,9 @@
 -- copied from nginx's memory; no Lua strings are made of them.
 
 local base = require "resty.core.base"
+local bit = require "bit"
+local buffers = require "resty.ts.buffers"
+local encode = require "resty.ts.encode"
 local ffi = require "ffi"
 local fields_module = require "resty.ts.http.fields"
 local native = require "resty.ts.native"
@@ -23,9 +26,10 @@ local of_response = fields_module.of_response
 local use_coding, restore_coding = fields_module.use_coding, fields_module.restore_coding
 local errmsg = base.get_errmsg_ptr()
 local clear_table = require "table.clear"
-local bit = require "bit"
 local band, bor = bit.band, bit.bor
 local ngx = ngx
+local pairs = pairs
+local tostring = tostring
 local find, sub = string.find, string.sub
 local tonumber = tonumber
 local setmetatable = setmetatable
@@ -49,6 +53,10 @@ local bytes_type = ffi.typeof("uint8_t[?]")
 local fields_type = ffi.typeof("ngx_http_lua_ffi_table_elt_t[?]")
 local own_fields_ptr = ffi.typeof("const rts_field_t *")
 
+-- What an item of ctx is tried in.
+local SCRATCH_BYTES = 4096
+local scratch = ffi_new(bytes_type, SCRATCH_BYTES)
+
 local lib
 -- nginx's and ours of the same fields.
 local fields, own_fields, fields_size
@@ -68,6 +76,7 @@ local _M = {
     CONTINUES = CONTINUES,
     CLOSED = 128,
     LAST = 1,
+    UNBUFFERED = 64,
 }
 
 
@@ -355,6 +364,28 @@ function _M.ctx(wanted, state)
     local any = wanted and add_ctx(wanted, ctx)
     any = set and add_ctx(set, ctx) or any
     return any and ctx_map or nil
+end
+
+
+-- Takes what cannot be carried out of the map, and says what it was. Returns whether there was any.
+function _M.leave_behind(ctx, log)
+    local any = false
+    for key, item in pairs(ctx) do
+        encode.begin(scratch, 0, SCRATCH_BYTES)
+        local what = encode.arguments(1, item)
+        if what then
+            encode.drop()
+            ctx[key] = nil
+            any = true
+            log("ngx.ctx." .. tostring(key) .. " is not passed to plugins: " .. what)
+        else
+            local _, spilled, spilled_size = encode.finish()
+            if spilled then
+                buffers.give(spilled, spilled_size)
+            end
+        end
+    end
+    return any
 end
 
 

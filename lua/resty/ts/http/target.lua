@@ -19,6 +19,7 @@ local ffi_new = ffi.new
 local get_request = base.get_request
 local errmsg = base.get_errmsg_ptr()
 local band, bor, bxor = bit.band, bit.bor, bit.bxor
+local ngx = ngx
 local ngx_req = ngx.req
 local error = error
 
@@ -137,6 +138,28 @@ function _M.set(path, args, spelt)
     if spelt then
         local flags = ffi_cast(flags_ptr, uri + BEHIND)
         flags[flag_at] = bor(flags[flag_at], flag)
+    end
+end
+
+
+-- Returns a function that sets the target to what it is now.
+function _M.save()
+    local path, args = ngx.var.uri, ngx.var.args
+    local uri = locate(get_request())
+    local bytes, data, is_valid
+    if uri then
+        bytes, data = uri[TARGET], uri[TARGET + 1]
+        is_valid = band(ffi_cast(flags_ptr, uri + BEHIND)[flag_at], flag) ~= 0
+    end
+    return function()
+        _M.set(path, args or "", false)
+        if uri then
+            uri[TARGET], uri[TARGET + 1] = bytes, data
+        end
+        if is_valid then
+            local flags = ffi_cast(flags_ptr, uri + BEHIND)
+            flags[flag_at] = bor(flags[flag_at], flag)
+        end
     end
 end
 

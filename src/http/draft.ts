@@ -1,0 +1,296 @@
+/**
+ * What one handler has changed: views of its own of the request, the response and ctx.ctx, made when
+ * it first looks at them over what the handlers before it have left, and the list of its changes.
+ *
+ * Thread: the environment's own. Invariant: a handler that has ended changes nothing any more. When
+ * it ended well, the next one's draft begins with this one; when it failed, this one is dropped, and
+ * with it all that it had changed.
+ */
+import { RestyTsError } from "../sdk/errors.js";
+import { carry, isSame } from "./carried.js";
+import type { Handler } from "./chain.js";
+import { Change } from "./changes.js";
+import type { Head } from "./head.js";
+import { RequestImpl } from "./request.js";
+import { ResponseImpl } from "./response.js";
+import type { Run } from "./run.js";
+import { bytesOf } from "./text.js";
+import { checkBodyAllowed, checkStatus } from "./validate.js";
+
+type Ctx = Record<string, unknown>;
+
+/** What nginx may refuse: the others were checked here. */
+const REFUSABLE: ReadonlySet<unknown> = new Set([
+  Change.requestBody,
+  Change.variable,
+  Change.upstream,
+  Change.attachConsumer,
+]);
+function bodyLast([a]: readonly unknown[], [b]: readonly unknown[]): number {
+  return Number(a === Change.requestBody) - Number(b === Change.requestBody);
+}
+
+const RESPONSE_FIELDS: ReadonlySet<unknown> = new Set([Change.responseField, Change.appendField]);
+
+function isRefusable([code, , , , isSpelt]: readonly unknown[]): boolean {
+  return REFUSABLE.has(code) || (code === Change.uri && isSpelt === true);
+}
+
+/**
+ * What no question to nginx depends on, and nginx cannot undo: it is sent when the handler has ended,
+ * after what may be refused, and the body last.
+ */
+const SENT_AT_END: ReadonlySet<unknown> = new Set([
+  Change.requestBody,
+  Change.upstream,
+  Change.attachConsumer,
+]);
+
+/** Without a prototype: a key is what somebody has set. */
+function newCtx(from: Ctx): Ctx {
+  return Object.assign(Object.create(null) as Ctx, from);
+}
+
+export class Draft {
+  readonly run: Run;
+  readonly handler: Handler;
+  /** Of the handler in its phase. */
+  readonly index: number;
+  readonly head: Head;
+  /** Of the handler before; undefined: nginx's own. */
+  readonly before: Draft | undefined;
+  /** The answer that the handler has given: what ends the list of changes. */
+  answer: unknown[] | undefined = undefined;
+  /** The handler has returned, thrown or run out of time. */
+  ended = false;
+  /** nginx has got a part of the changes, and can undo them. */
+  flushed = false;
+  private changes: unknown[][] | undefined = undefined;
+  /** Those that nginx has got. */
+  private sent: unknown[][] | undefined = undefined;
+  private requestMade: RequestImpl | undefined = undefined;
+  private responseMade: ResponseImpl | undefined = undefined;
+  private ctxMade: Ctx | undefined = undefined;
+  /** What of it nginx has got. */
+  private ctxFlushed: Ctx | undefined = undefined;
+  private controller: AbortController | undefined = undefined;
+  private varsSet: Map<string, string | undefined> | undefined = undefined;
+
+  constructor(run: Run, handler: Handler, index: number, before: Draft | undefined) {
+    this.run = run;
+    this.handler = handler;
+    this.index = index;
+    this.head = run.head;
+    this.before = before;
+  }
+
+  // Views -------------------------------------------------------------------------------------
+
+  get request(): RequestImpl {
+    return (this.requestMade ??= new RequestImpl(this, this.before?.requestSoFar()));
+  }
+
+  get response(): ResponseImpl {
+    return (this.responseMade ??= new ResponseImpl(this, this.before?.responseSoFar()));
+  }
+
+  /** A copy: what a handler does to objects in it is its own until it has ended well. */
+  get ctx(): Ctx {
+    if (this.ctxMade === undefined) {
+      this.ctxMade = newCtx(carry(this.ctxBefore()) as Ctx);
+      if (this.ended) Object.freeze(this.ctxMade);
+    }
+    return this.ctxMade;
+  }
+
+  get vars(): Readonly<Record<string, string | undefined>> {
+    const set = this.varsSoFar();
+    return set === undefined ? this.run.vars : { ...this.run.vars, ...Object.fromEntries(set) };
+  }
+
+  /** What a handler has set; undefined: nothing. */
+  varsSoFar(): Map<string, string | undefined> | undefined {
+    return this.varsSet ?? this.before?.varsSoFar();
+  }
+
+  private requestSoFar(): RequestImpl | undefined {
+    return this.requestMade ?? this.before?.requestSoFar();
+  }
+
+  private responseSoFar(): ResponseImpl | undefined {
+    return this.responseMade ?? this.before?.responseSoFar();
+  }
+
+  /** What the handler began with: nobody changes it. */
+  private ctxBefore(): Ctx {
+    return this.before?.ctxAfter() ?? this.run.ctx;
+  }
+
+  /** What the next one begins with. */
+  ctxAfter(): Ctx | undefined {
+    return this.ctxMade ?? this.before?.ctxAfter();
+  }
+
+  get signal(): AbortSignal {
+    if (this.controller === undefined) {
+      this.controller = new AbortController();
+      this.run.addController(this.controller);
+    }
+    return this.controller.signal;
+  }
+
+  /** The handler's own deadline has passed. */
+  abort(reason: RestyTsError): void {
+    this.controller?.abort(reason);
+  }
+
+  // Changes -----------------------------------------------------------------------------------
+
+  /**
+   * @param fixed why the phase may not change it; undefined: it may.
+   * @throws {TypeError} when it may not, or the handler has ended.
+   */
+  checkOpen(fixed: string | undefined): void {
+    if (fixed !== undefined) throw new TypeError(fixed);
+    if (!this.ended) return;
+    const { abandoned } = this.run;
+    if (abandoned !== undefined) throw abandoned;
+    const { title } = this.handler;
+    const error = new TypeError(`${title} has ended: it can change nothing any more`);
+    this.run.services.report(title, error);
+    throw error;
+  }
+
+  /** Why the phase may not change the request, or undefined. */
+  get requestIsFixed(): string | undefined {
+    return this.run.requestIsFixed;
+  }
+
+  /** Why the phase may not change the response, or undefined. */
+  get responseIsFixed(): string | undefined {
+    return this.run.responseIsFixed;
+  }
+
+  get filtersBody(): boolean {
+    return this.run.chain.filtersBody;
+  }
+
+  /** @param change a code and its arguments. */
+  change(...change: unknown[]): void {
+    this.checkOpen(undefined);
+    (this.changes ??= []).push(change);
+  }
+
+  setVariable(name: string, value: string | null): void {
+    this.change(Change.variable, name, value);
+    this.varsSet ??= new Map(this.before?.varsSoFar());
+    this.varsSet.set(name, value ?? undefined);
+  }
+
+  ask(...words: unknown[]): Promise<unknown[]> {
+    return this.run.ask(this, words);
+  }
+
+  exit(status: number, body: string | Uint8Array | object | undefined): void {
+    this.checkOpen(undefined);
+    checkStatus(status);
+    let bytes: Uint8Array | null = null;
+    let type: string | undefined;
+    if (typeof body === "string") {
+      bytes = bytesOf(body);
+      type = "text/plain; charset=utf-8";
+    } else if (body instanceof Uint8Array) {
+      bytes = body;
+    } else if (body !== undefined) {
+      bytes = bytesOf(JSON.stringify(body));
+      type = "application/json";
+    }
+    checkBodyAllowed(status, bytes?.length ?? 0);
+    if (type !== undefined && !this.response.headers.has("content-type")) {
+      this.response.headers.set("content-type", type);
+    }
+    this.answer = [Change.exit, status, bytes];
+  }
+
+  // For the run -------------------------------------------------------------------------------
+
+  /** The handler has ended. */
+  end(): void {
+    this.ended = true;
+    if (this.ctxMade !== undefined) Object.freeze(this.ctxMade);
+  }
+
+  /** Whether nginx may refuse what it has not got yet. */
+  get isRefusable(): boolean {
+    return this.changes?.some(isRefusable) ?? false;
+  }
+
+  /**
+   * Appends what nginx has not got yet to the list.
+   *
+   * @param sofar the handler goes on: what no question depends on stays.
+   */
+  flush(list: unknown[], sofar: boolean): void {
+    const own: unknown[] = [];
+    const uncarried = this.#flushCtx(own);
+    const refusable = this.flushed || sofar || this.isRefusable;
+    let last: unknown[][] | undefined;
+    for (const change of this.changes ?? []) {
+      if (refusable && SENT_AT_END.has(change[0])) {
+        (last ??= []).push(change);
+      } else {
+        own.push(...change);
+        if (sofar) (this.sent ??= []).push(change);
+      }
+    }
+    this.changes = sofar ? last : undefined;
+    if (!sofar && last) for (const change of last.sort(bodyLast)) own.push(...change);
+    if (own.length > 0) {
+      if (refusable) {
+        const { onError, instance } = this.handler;
+        list.push(Change.handler, this.index, instance.name, onError, own.length);
+        this.flushed ||= sofar;
+      }
+      for (const item of own) list.push(item);
+    }
+    for (const error of uncarried) this.run.letPass(this.handler, error, list);
+  }
+
+  /** The handler has failed, and a failure's answer has the response fields that were set. */
+  flushFields(list: unknown[]): void {
+    for (const change of [...(this.sent ?? []), ...(this.changes ?? [])]) {
+      const [code] = change;
+      if (RESPONSE_FIELDS.has(code === Change.writeField ? change[1] : code)) list.push(...change);
+    }
+  }
+
+  /** @returns why values have stayed behind. */
+  #flushCtx(list: unknown[]): unknown[] {
+    const now = this.ctxMade;
+    if (now === undefined) return [];
+    const errors: unknown[] = [];
+    const before = this.ctxFlushed ?? this.ctxBefore();
+    const after = newCtx({});
+    for (const [key, value] of Object.entries(now)) {
+      if (value === undefined) continue;
+      if (Object.hasOwn(before, key) && isSame(value, before[key])) {
+        after[key] = before[key];
+        continue;
+      }
+      try {
+        this.run.services.checkCarried(value, `ctx.ctx.${key}`);
+        after[key] = carry(value);
+        list.push(Change.ctx, key, after[key]);
+      } catch (error) {
+        const why = error instanceof Error ? error.message : String(error);
+        errors.push(new RestyTsError("bad_result", `not passed on: ${why}`, { cause: error }));
+      }
+    }
+    for (const key of Object.keys(before)) {
+      if (!Object.hasOwn(after, key)) list.push(Change.ctx, key, null);
+    }
+    this.ctxFlushed = after;
+    if (this.ended) this.ctxMade = after;
+    return errors;
+  }
+}
