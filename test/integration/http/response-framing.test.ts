@@ -334,11 +334,13 @@ for (const runtime of ["embedded", "process"] as const) {
           "/unpacks/": `${filters("unpacks", '{ how = "unpacks" }')} proxy_pass ${url};`,
           "/repacks/": `${filters("unpacks", '{ how = "repacks" }')} proxy_pass ${url};`,
           "/fails/": `${filters("unpacks", '{ how = "fails" }')} proxy_pass ${url};`,
+          "/gunzip-adds/": `${filters("adds")} gunzip on; proxy_pass ${url};`,
+          "/gunzip-repacks/": `${filters("unpacks", '{ how = "repacks" }')} gunzip on; proxy_pass ${url};`,
           "/packs/": `${filters("packs")} proxy_pass ${url};`,
           "/strips/": `${filters("strips")} proxy_pass ${url};`,
         }),
         async (nginx) => {
-          for (const path of ["/adds/gzip", "/fails/gzip"]) {
+          for (const path of ["/adds/gzip", "/fails/gzip", "/gunzip-adds/gzip"]) {
             const bytes = await rawAsk(nginx.port!, rawRequest(`GET ${path}`) + LAST);
             assert.equal(bytes, "", path);
           }
@@ -347,6 +349,7 @@ for (const runtime of ["embedded", "process"] as const) {
             "/repacks/gzip": ["gzip", "the unpacked"],
             "/packs/200": ["gzip", "hello"],
             "/unpacks/gzip": [undefined, "the unpacked"],
+            "/gunzip-repacks/gzip": [undefined, "the unpacked"],
             "/strips/gzip": ["gzip", "the secret"],
           };
           for (const [path, [coding, text]] of Object.entries(expected)) {
