@@ -53,6 +53,7 @@ end
 -- Ends the request so that the client sees that it has failed: the connection closes.
 -- In body_filter_by_lua* nothing but an error does that.
 function _M.cut(phase)
+    request.get().cut = true
     if phase.bodies then
         local body = request.get().body
         error("resty.ts: the connection is cut, see above"

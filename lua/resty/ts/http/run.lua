@@ -377,6 +377,9 @@ local function is_off(phase, chain)
     local state = request.peek()
     if not state then
         return false
+    elseif state.cut then
+        ngx.arg[1] = nil -- nginx ends the response as if it were whole
+        return true
     end
     local bodies = state[phase.bodies]
     local body = bodies and bodies[chain]
