@@ -32,6 +32,10 @@ function bodyLast([a]: readonly unknown[], [b]: readonly unknown[]): number {
 
 const RESPONSE_FIELDS: ReadonlySet<unknown> = new Set([Change.responseField, Change.appendField]);
 
+function isResponseField([code, written]: readonly unknown[]): boolean {
+  return RESPONSE_FIELDS.has(code === Change.writeField ? written : code);
+}
+
 function isRefusable([code, , , , isSpelt]: readonly unknown[]): boolean {
   return REFUSABLE.has(code) || (code === Change.uri && isSpelt === true);
 }
@@ -49,6 +53,13 @@ const SENT_AT_END: ReadonlySet<unknown> = new Set([
 /** Without a prototype: a key is what somebody has set. */
 function newCtx(from: Ctx): Ctx {
   return Object.assign(Object.create(null) as Ctx, from);
+}
+
+/** @param value what carry has made. */
+function freeze<T>(value: T): T {
+  if (typeof value !== "object" || value === null || value instanceof Uint8Array) return value;
+  for (const item of Object.values(value)) freeze(item);
+  return Object.freeze(value);
 }
 
 export class Draft {
@@ -73,6 +84,8 @@ export class Draft {
   private ctxMade: Ctx | undefined = undefined;
   /** What of it nginx has got. */
   private ctxFlushed: Ctx | undefined = undefined;
+  /** What of it cannot be carried, by key, as the log has been told. */
+  private uncarried: Map<string, unknown> | undefined = undefined;
   private controller: AbortController | undefined = undefined;
   private varsSet: Map<string, string | undefined> | undefined = undefined;
 
@@ -98,7 +111,7 @@ export class Draft {
   get ctx(): Ctx {
     if (this.ctxMade === undefined) {
       this.ctxMade = newCtx(carry(this.ctxBefore()) as Ctx);
-      if (this.ended) Object.freeze(this.ctxMade);
+      if (this.ended) freeze(this.ctxMade);
     }
     return this.ctxMade;
   }
@@ -235,11 +248,15 @@ export class Draft {
     const uncarried = this.#flushCtx(own);
     const refusable = this.flushed || sofar || this.isRefusable;
     let last: unknown[][] | undefined;
+    if (refusable) {
+      // First, as an answer has them whatever nginx refuses of the others.
+      for (const change of this.changes ?? []) if (isResponseField(change)) own.push(...change);
+    }
     for (const change of this.changes ?? []) {
       if (refusable && SENT_AT_END.has(change[0])) {
         (last ??= []).push(change);
       } else {
-        own.push(...change);
+        if (!refusable || !isResponseField(change)) own.push(...change);
         if (sofar) (this.sent ??= []).push(change);
       }
     }
@@ -248,7 +265,9 @@ export class Draft {
     if (own.length > 0) {
       if (refusable) {
         const { onError, instance } = this.handler;
-        list.push(Change.handler, this.index, instance.name, onError, own.length);
+        // What nginx refuses takes nothing from an answer.
+        const status = this.answer === undefined ? onError : null;
+        list.push(Change.handler, this.index, instance.name, status, own.length);
         this.flushed ||= sofar;
       }
       for (const item of own) list.push(item);
@@ -256,11 +275,16 @@ export class Draft {
     for (const error of uncarried) this.run.letPass(this.handler, error, list);
   }
 
+  /** nginx has refused a change and undone what it had, but for the fields of an answer. */
+  undone(): void {
+    this.flushed = false;
+    this.sent = undefined;
+  }
+
   /** The handler has failed, and a failure's answer has the response fields that were set. */
   flushFields(list: unknown[]): void {
     for (const change of [...(this.sent ?? []), ...(this.changes ?? [])]) {
-      const [code] = change;
-      if (RESPONSE_FIELDS.has(code === Change.writeField ? change[1] : code)) list.push(...change);
+      if (isResponseField(change)) list.push(...change);
     }
   }
 
@@ -282,6 +306,8 @@ export class Draft {
         after[key] = carry(value);
         list.push(Change.ctx, key, after[key]);
       } catch (error) {
+        if (this.uncarried?.get(key) === value) continue;
+        (this.uncarried ??= new Map()).set(key, value);
         const why = error instanceof Error ? error.message : String(error);
         errors.push(new RestyTsError("bad_result", `not passed on: ${why}`, { cause: error }));
       }
@@ -290,7 +316,7 @@ export class Draft {
       if (!Object.hasOwn(after, key)) list.push(Change.ctx, key, null);
     }
     this.ctxFlushed = after;
-    if (this.ended) this.ctxMade = after;
+    if (this.ended) this.ctxMade = freeze(after);
     return errors;
   }
 }

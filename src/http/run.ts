@@ -207,7 +207,7 @@ export class Run implements Asking {
 
   resume(replies: Replies): Promise<Changes> {
     if (typeof replies === "string") {
-      this.draft!.flushed = false; // nginx has undone it
+      this.draft!.undone();
       this.fail?.(new RestyTsError("bad_response", `nginx refused a change: ${replies}`));
     }
     const changes = this.conversation!.resume(replies);

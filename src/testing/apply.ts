@@ -101,14 +101,16 @@ class List {
   /** A handler's changes: all of them, or none. */
   #group(): void {
     const handler = this.#next() as number;
-    const [plugin, status, count] = [this.#text(), this.#next() as number, this.#next() as number];
+    const [plugin, status] = [this.#text(), this.#next() as number | null];
+    const count = this.#next() as number;
     const stop = this.#at + count;
     this.#state.beginJournal(handler);
     try {
       this.#until(stop);
     } catch (error) {
-      this.#state.undo();
-      this.#refused = { plugin, status, text: messageOf(error) };
+      // An answer, or one to the failure, has the response fields that were set.
+      this.#state.undo(status !== 0);
+      this.#refused = { plugin, status: status ?? 0, text: messageOf(error) };
     }
     this.#at = stop;
   }

@@ -88,7 +88,7 @@ export class RequestState {
   consumer: string | undefined = undefined;
   upstreamAddress: { host: string; port: number | null } | undefined = undefined;
   /** Of the handler whose changes were applied last, and may have to be undone. */
-  #journal: { readonly handler: number; readonly undo: () => void } | undefined;
+  #journal: { readonly handler: number; readonly undo: (butResponse: boolean) => void } | undefined;
   /** What the upstream is asked for; undefined: what nginx makes of `uri` and `args`. */
   #target: string | undefined;
   #inFile: boolean;
@@ -373,9 +373,9 @@ export class RequestState {
     this.#journal = { handler, undo: this.#checkpoint() };
   }
 
-  /** Undoes what that handler has changed. */
-  undo(): void {
-    this.#journal?.undo();
+  /** Undoes what that handler has changed, but for the response when that is asked for. */
+  undo(butResponse = false): void {
+    this.#journal?.undo(butResponse);
     this.#journal = undefined;
   }
 
@@ -384,16 +384,22 @@ export class RequestState {
     this.#journal = undefined;
   }
 
-  #checkpoint(): () => void {
-    const { method, uri, args, body, status, upstreamAddress, consumer } = this;
+  #checkpoint(): (butResponse: boolean) => void {
+    const { method, uri, args, body, upstreamAddress, consumer } = this;
+    const { status } = this;
+    const deleted = [...this.#deleted];
     const [target, inFile] = [this.#target, this.#inFile];
     const [requestFields, responseFields] = [[...this.requestFields], [...this.responseFields]];
     const [vars, ctx] = [[...this.vars], { ...this.ctx }];
-    return () => {
-      Object.assign(this, { method, uri, args, body, status, upstreamAddress, consumer });
+    return (butResponse) => {
+      Object.assign(this, { method, uri, args, body, upstreamAddress, consumer });
       [this.#target, this.#inFile] = [target, inFile];
       this.requestFields.splice(0, Infinity, ...requestFields);
-      this.responseFields = responseFields;
+      if (!butResponse) {
+        Object.assign(this, { status, responseFields });
+        this.#deleted.clear();
+        for (const [name, kept] of deleted) this.#deleted.set(name, kept);
+      }
       for (const [name, value] of vars) this.vars.set(name, value);
       for (const key of Object.keys(this.ctx)) Reflect.deleteProperty(this.ctx, key);
       Object.assign(this.ctx, ctx);

@@ -51,7 +51,7 @@ describe("one message", () => {
     ]);
   });
 
-  test("changes come back in the order they were made", async () => {
+  test("changes come back in the order they were made, the response's first where nginx may refuse", async () => {
     const changes = await runOnce(
       definePlugin({
         name: "writer",
@@ -70,12 +70,12 @@ describe("one message", () => {
       // nginx may refuse the variable.
       ...[Change.handler, 0, "writer", 500, 22],
       ...[Change.ctx, "user", { id: 7 }],
+      ...[Change.appendField, "set-cookie", "a=1"],
       ...[Change.requestField, "x-user", "jo"],
       ...[Change.method, "POST"],
       ...[Change.uri, "/new path", "y=%C3%A9", "/new%20path?y=%C3%A9", false],
       ...[Change.requestField, "x-a", null],
       ...[Change.variable, "target", "blue"],
-      ...[Change.appendField, "set-cookie", "a=1"],
     ]);
   });
 

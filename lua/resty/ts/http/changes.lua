@@ -132,11 +132,11 @@ end
 
 local function apply_noted(state, changes, i, stop)
     while i < stop do
-        local undo = journal.before(state, changes[i], plain(changes[i + 1]),
-                                    plain(changes[i + 2]))
+        local code, a = changes[i], plain(changes[i + 1])
+        local undo = journal.before(state, code, a, plain(changes[i + 2]))
         i = apply_one(state, changes, i)
         if undo then
-            journal.note(state, undo)
+            journal.note(state, code == 20 and a or code, undo)
         end
     end
 end
@@ -150,7 +150,8 @@ function apply_group(state, changes, i)
     journal.begin(state, changes[i + 1])
     local ok, err = pcall(apply_noted, state, changes, first, stop)
     if not ok then
-        journal.undo(state)
+        -- An answer, or one to the failure, has the response fields that were set.
+        journal.undo(state, changes[i + 3] ~= 0)
         state.refused = { plugin = plain(changes[i + 2]), status = changes[i + 3],
                           text = asks.reason(err) }
     end

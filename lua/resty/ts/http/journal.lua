@@ -65,6 +65,8 @@ BEFORE[20] = function(state, what, name)
     return BEFORE[what](state, name)
 end
 
+local RESPONSE = { [5] = true, [6] = true, [16] = true }
+
 
 -- The changes that come are this handler's: its number in the phase. Those of another one stand.
 function _M.begin(state, handler)
@@ -82,25 +84,30 @@ function _M.before(state, code, a, b)
 end
 
 
--- The change has been made.
-function _M.note(state, undo)
+-- The change of this code has been made.
+function _M.note(state, code, undo)
     local journal = state.journal
-    journal.n = journal.n + 1
-    journal[journal.n] = undo
+    local n = journal.n + 1
+    journal.n = n
+    journal[n] = undo
+    journal[-n] = code
 end
 
 
--- Undoes what the handler has changed. A change that cannot be undone is in the error log.
-function _M.undo(state)
+-- Undoes what the handler has changed, but for the response when that is asked for. A change that
+-- cannot be undone is in the error log.
+function _M.undo(state, but_response)
     local journal = state.journal
     if not journal then
         return
     end
     state.journal = nil
     for i = journal.n, 1, -1 do
-        local ok, err = pcall(journal[i])
-        if not ok then
-            ngx.log(ngx.ERR, "resty.ts: a change of a failed plugin was not undone: ", err)
+        if not (but_response and RESPONSE[journal[-i]]) then
+            local ok, err = pcall(journal[i])
+            if not ok then
+                ngx.log(ngx.ERR, "resty.ts: a change of a failed plugin was not undone: ", err)
+            end
         end
     end
 end
