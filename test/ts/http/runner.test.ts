@@ -223,6 +223,21 @@ describe("its request", () => {
     return changes[3];
   };
 
+  test("leaves its framing to nginx", async () => {
+    const requestFields = ["Content-Length", "4", "Expect", "100-continue"];
+    for (const act of [
+      ({ headers }) => headers.set("content-length", 5),
+      ({ headers }) => headers.append("Content-Length", 5),
+      ({ headers }) => headers.delete("content-length"),
+      ({ headers }) => headers.delete("expect"),
+      ({ headers }) => headers.clear(),
+    ] as Act[]) {
+      const changes = await run(withFilter(act), { requestFields });
+      assert.deepEqual(changes!.slice(0, 3), [Change.failed, "old", 500]);
+      assert.match(String(changes![3]), /of a request is set by nginx/);
+    }
+  });
+
   test("keeps what is not touched of path and arguments, byte by byte", async () => {
     const before = "/a%2Fb?x=1&x=2&y&z=%2F+%zz&=&%00=%ff";
     assert.equal(await uriAfter(() => undefined, before), undefined);
