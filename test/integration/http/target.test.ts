@@ -473,6 +473,28 @@ for (const runtime of ["embedded", "process"] as const) {
         },
       ));
 
+    test("is in the log as the client sent it, after error_page, too", () =>
+      withGateway(
+        runtime,
+        () => ({
+          locations: {
+            "/fails/": `${acting} proxy_intercept_errors on; error_page 502 /error;
+              proxy_pass http://127.0.0.1:1;`,
+            "/error": `internal; ${phase("header_filter", `http.header_filter("acts")`)}
+              return 200 "error";`,
+          },
+          allowLog: [/connect\(\) failed/],
+        }),
+        async ({ get }) => {
+          for (const prefix of ["", "http://b.example"]) {
+            const { last } = await get(`${prefix}/fails/a%2Fb?x`, {
+              does: [["uri", "/fails/c%2Fd"]],
+            });
+            assert.deepEqual([last.originalUri, last.path], ["/fails/a%2Fb?x", "/error"]);
+          }
+        },
+      ));
+
     test("that Lua code changes afterwards is Lua's", () =>
       withGateway(
         runtime,

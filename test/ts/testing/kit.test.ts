@@ -120,6 +120,26 @@ describe("requests", () => {
     await kit.close();
   });
 
+  test("have nginx's host, which says nothing of path and query", async () => {
+    const kit = await accessing(({ request: { url, query } }) =>
+      Response.json([url.href, [...query]]),
+    );
+    for (const [url, host, expected] of [
+      ["/api?admin=1", "x#", "http://localhost/api?admin=1"],
+      ["/api?admin=1", "x?role=admin&z=", "http://localhost/api?admin=1"],
+      ["/api?admin=1", "u:p@x", "http://u/api?admin=1"],
+      ["/api?admin=1", "A.example:8080", "http://a.example:8080/api?admin=1"],
+      ["https://other.example/api?admin=1", "a.example", "https://other.example/api?admin=1"],
+    ] as const) {
+      const { response } = await kit.request({ url, headers: { host } });
+      assert.deepEqual(response.json(), [expected, [["admin", "1"]]], host);
+    }
+    for (const host of ["", "x/y", "a..b"]) {
+      await assert.rejects(kit.request({ headers: { host } }), TypeError, host);
+    }
+    await kit.close();
+  });
+
   test("that nginx would not take are refused", async () => {
     const kit = await accessing(() => undefined);
     for (const url of ["/a%zz", "/%00", "/a/../../b", "/a b", "nowhere"]) {

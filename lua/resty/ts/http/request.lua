@@ -28,7 +28,7 @@ local last_id = 0
 -- text: $request_id, for people.
 -- flags, version: of the head, filled in by snapshot.lua.
 -- target: what a plugin has made of the request's target, or nil.
--- original_target: $request_uri before that.
+-- original_target: what the client sent, where $request_uri may be another; or nil.
 -- reported: whether the host was told of it, and will be of its end.
 -- ctx_keys: keys of ctx.ctx that TypeScript has set, in order, or nil.
 -- upstream_host, upstream_port: for http.balancer().

@@ -12,6 +12,7 @@ local ffi = require "ffi"
 local fields_module = require "resty.ts.http.fields"
 local native = require "resty.ts.native"
 local request_text = require("resty.ts.http.request").text
+local request_target = require "resty.ts.http.target"
 local values = require "resty.ts.values"
 require "resty.core.misc"
 require "resty.core.request"
@@ -148,6 +149,9 @@ local function describe(r, state)
     end
     if C.ngx_http_lua_ffi_is_subrequest(r) == 1 or C.ngx_http_lua_ffi_req_is_internal(r) == 1 then
         flags = flags + INTERNAL
+        if request_target.was_spelt and not state.target then
+            state.original_target = request_target.original()
+        end
     end
     local version = 10
     if find_var(r, "server_protocol") and value_bytes[0] >= 8 then -- "HTTP/1.1"
@@ -279,8 +283,9 @@ function _M.build(phase, state, flags, token)
     at = put_uri(r, at, state.gateway, state)
     at = put_var(r, at, 9, "remote_addr")
     at = put_var(r, at, 10, "host")
-    if target then
-        at = put_text(at, 11, state.original_target)
+    local original = state.original_target
+    if original then
+        at = put_text(at, 11, original)
     else
         buffer32[11] = NOT_THERE
     end

@@ -22,6 +22,7 @@ local band, bor, bxor = bit.band, bit.bor, bit.bxor
 local ngx = ngx
 local ngx_req = ngx.req
 local error = error
+local match, gsub = string.match, string.gsub
 
 local words_ptr = ffi.typeof("uintptr_t *")
 local word = ffi.typeof("uintptr_t")
@@ -38,7 +39,10 @@ local text = ffi_new("unsigned char *[1]")
 local text_bytes = ffi_new("size_t[1]")
 local lowercase = ffi_new("unsigned char[16]")
 
-local _M = {}
+local _M = {
+    -- Whether a request's unparsed_uri, and so ngx.var.request_uri, may not be the client's.
+    was_spelt = false,
+}
 
 local place -- of uri in the request, in words; false: not found
 local flag_at, flag -- valid_unparsed_uri: the 32-bit word behind unparsed_uri, and the bit
@@ -133,6 +137,7 @@ function _M.set(path, args, spelt)
     if spelt then
         ngx_req.set_uri_args(spelt) -- for its copy, which lives as long as the request
         uri[TARGET], uri[TARGET + 1] = uri[ARGS], uri[ARGS + 1]
+        _M.was_spelt = true
     end
     ngx_req.set_uri_args(args)
     if spelt then
@@ -161,6 +166,13 @@ function _M.save()
             flags[flag_at] = bor(flags[flag_at], flag)
         end
     end
+end
+
+
+-- What the client sent, from the request line: after an internal redirect nothing else has it.
+function _M.original()
+    local target = match(ngx.var.request, "^%S+ +(%S+)") or "/"
+    return (gsub(target, "^%a[%w+.-]*://[^/?]*", ""))
 end
 
 
