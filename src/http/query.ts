@@ -8,9 +8,6 @@ import { escapeBytes, type Target } from "./target.js";
 
 export const URL_IS_FIXED = "ctx.request.url cannot be changed: set ctx.request.path, query or uri";
 
-/** Called with the query as on the wire; a string says why it may not be changed. */
-type OnChange = ((args: string) => void) | string;
-
 interface Piece {
   /** As on the wire, without "&". */
   readonly raw: string;
@@ -24,14 +21,19 @@ function pieceOf(name: string, value: string): Piece {
 
 export class Query extends URLSearchParams {
   #args: string;
-  readonly #onChange: OnChange;
+  readonly #check: () => void;
+  readonly #changed: ((args: string) => void) | undefined;
 
-  /** @param args as on the wire, without "?". */
-  constructor(args: string, onChange: OnChange) {
+  /**
+   * @param args as on the wire, without "?".
+   * @param check throws when it may not be changed.
+   */
+  constructor(args: string, check: () => void, changed?: (args: string) => void) {
     // Without "?" before it, one that is the first argument's would be taken away.
     super(`?${escapeBytes(args)}`);
     this.#args = args;
-    this.#onChange = onChange;
+    this.#check = check;
+    this.#changed = changed;
   }
 
   /** As on the wire. */
@@ -80,7 +82,7 @@ export class Query extends URLSearchParams {
   }
 
   #change(edit: (pieces: Piece[]) => Piece[]): void {
-    if (typeof this.#onChange === "string") throw new TypeError(this.#onChange);
+    this.#check();
     const pairs = [...super.entries()];
     let at = 0;
     const pieces = this.#args
@@ -91,7 +93,7 @@ export class Query extends URLSearchParams {
     if (args === this.#args) return;
     this.#args = args;
     this.#fill(made.flatMap(({ pair }) => (pair === undefined ? [] : [pair])));
-    this.#onChange(args);
+    this.#changed?.(args);
   }
 
   #fill(pairs: Iterable<readonly [string, string]>): void {
@@ -120,7 +122,7 @@ export class RequestUrl extends URL {
     }
     Object.defineProperty(this.prototype, "searchParams", {
       get(this: RequestUrl): URLSearchParams {
-        return (this.params ??= new Query(this.args, URL_IS_FIXED));
+        return (this.params ??= new Query(this.args, refuse));
       },
       set: refuse,
       enumerable: true,

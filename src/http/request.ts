@@ -89,6 +89,7 @@ export class RequestImpl implements HttpRequestWithBody, FieldsOwner {
   }
 
   set uri(uri: string) {
+    this.checkChange();
     this.#retarget(this.#target().withUri(uri));
   }
 
@@ -134,14 +135,16 @@ export class RequestImpl implements HttpRequestWithBody, FieldsOwner {
   }
 
   get query(): URLSearchParams {
+    const { head } = this.owner;
+    const target = this.targetMade;
     return (this.queryMade ??= new Query(
-      (this.targetMade === undefined
-        ? this.owner.head.text(HeadText.args)
-        : this.targetMade.args) ?? "",
-      this.owner.requestIsFixed ??
-        ((args) => {
-          this.#retarget(this.#target().withArgs(args));
-        }),
+      (target === undefined ? head.text(HeadText.args) : target.args) ?? "",
+      () => {
+        this.checkChange();
+      },
+      (args) => {
+        this.#retarget(this.#target().withArgs(args));
+      },
     ));
   }
 
