@@ -21,6 +21,7 @@ export const Change = {
   handler: 19,
   writeField: 20,
   undo: 21,
+  appendRequestField: 22,
 } as const;
 
 /** code, arguments, code, arguments, …; null: none. */
@@ -44,7 +45,7 @@ function isOddName(name: string): boolean {
 
 /**
  * Notes what becomes of a field.
- * @param code requestField, responseField or appendField.
+ * @param code requestField, appendRequestField, responseField or appendField.
  * @param values null: it is deleted.
  */
 export function changeField(
@@ -53,7 +54,8 @@ export function changeField(
   name: string,
   values: string | readonly string[] | null,
 ): void {
-  const isOdd = code !== Change.requestField && isOddName(name);
+  const isRequest = code === Change.requestField || code === Change.appendRequestField;
+  const isOdd = !isRequest && isOddName(name);
   if (!isOdd && typeof values === "string" && PLAIN.test(values)) {
     to.change(code, name, values);
     return;

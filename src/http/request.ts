@@ -68,9 +68,10 @@ export class RequestImpl implements HttpRequestWithBody, FieldsOwner {
     this.owner.checkOpen(this.owner.requestIsFixed);
   }
 
-  fieldChanged(name: string, values: string | string[] | null): void {
+  fieldChanged(name: string, values: string | string[] | null, appended?: string): void {
     this.cookiesMade = undefined;
-    changeField(this.owner, Change.requestField, name, values);
+    const code = appended === undefined ? Change.requestField : Change.appendRequestField;
+    changeField(this.owner, code, name, appended ?? values);
   }
 
   get method(): string {

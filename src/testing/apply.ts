@@ -135,6 +135,9 @@ class List {
       case Change.requestBody:
         state.setBody(bytesOf(this.#next() as Wire));
         break;
+      case Change.appendRequestField:
+        state.appendRequestField(this.#text(), [this.#text()]);
+        break;
       case Change.responseField:
         state.setResponseField(this.#text(), valuesOf(this.#next() as Wire));
         break;
@@ -145,6 +148,7 @@ class List {
         const what = this.#next() as number;
         const [name, values] = [this.#text(), valuesOf(this.#next() as Wire[])];
         if (what === Change.requestField) state.setRequestField(name, values);
+        else if (what === Change.appendRequestField) state.appendRequestField(name, values);
         else if (what === Change.responseField) state.writeResponseField(name, values);
         else state.appendResponseField(name, values);
         break;

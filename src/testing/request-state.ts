@@ -278,6 +278,10 @@ export class RequestState {
     setField(this.requestFields, name, values);
   }
 
+  appendRequestField(name: string, values: readonly string[]): void {
+    for (const value of values) this.requestFields.push(name, value);
+  }
+
   setResponseField(name: string, values: readonly string[]): void {
     setField(this.responseFields, name, values);
     this.#noteDeleted(name, values.length === 0);

@@ -139,6 +139,44 @@ export const fieldCases: readonly Case[] = [
     ],
   ),
   request(
+    "an appended field leaves the others where and as they are",
+    [
+      ["x-b", "1"],
+      ["X-C", "c"],
+      ["X-Forwarded-For", "1.1.1.1"],
+      ["X-B", "2"],
+      ["x-forwarded-for", "2.2.2.2"],
+    ],
+    [
+      ["access", "request", "append", "X-b", "3"],
+      ["access", "request", "append", "x-b", ""],
+      ["access", "request", "append", "X-Forwarded-For", "3.3.3.3"],
+    ],
+    [
+      ["x-b", "1"],
+      ["X-C", "c"],
+      ["X-Forwarded-For", "1.1.1.1"],
+      ["X-B", "2"],
+      ["x-forwarded-for", "2.2.2.2"],
+      ["X-b", "3"],
+      ["x-b", ""],
+      ["X-Forwarded-For", "3.3.3.3"],
+    ],
+  ),
+  {
+    title: "an answer has the fields that were deleted before and set since",
+    chain: [
+      ...ops(["rewrite", "response", "delete", "content-type"]),
+      { plugin: answers, conf: { action: "text", phase: "access" } },
+    ],
+    expect: {
+      status: 401,
+      upstream: null,
+      body: "caf\u00c3\u00a9",
+      headers: { "content-type": ["text/plain; charset=utf-8"] },
+    },
+  },
+  request(
     "names of requests are set as spelled",
     [],
     [["access", "request", "set", "x_Own_", "1"]],

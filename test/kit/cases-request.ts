@@ -72,7 +72,7 @@ export const requestCases: readonly Case[] = [
           ["X-A", "a"],
           ["X-B", "1"],
           ["X-C", "c"],
-          ["X-B", "2"],
+          ["x-b", "2"],
           ["X-B", "3"],
         ],
       },

@@ -137,6 +137,11 @@ function _M.set_request_header(state, name, value)
 end
 
 
+function _M.add_request_header(state, name, value)
+    core.request.add_header(state.api_ctx, name, value)
+end
+
+
 local function forget_uri(api_ctx)
     api_ctx.req_uri_args = nil
     local cache = api_ctx.var._cache

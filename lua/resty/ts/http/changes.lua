@@ -121,6 +121,9 @@ local function apply_one(state, changes, i, on_failure)
         return i + 2
     elseif code == 18 then
         return nil, 18, a, b, changes[i + 3]
+    elseif code == 22 then
+        gateway.add_request_header(state, plain(a), plain(b))
+        return i + 3
     elseif code == 20 then
         write_field(state, a, b, changes[i + 3])
         return i + 4

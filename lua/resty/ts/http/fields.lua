@@ -31,7 +31,7 @@ local MOST_VALUES = 100
 local ELSEWHERE = {
     ["content-type"] = true, ["content-length"] = true, ["last-modified"] = true,
 }
-local REQUEST_FIELD, RESPONSE_FIELD = 1, 5
+local REQUEST_FIELD, RESPONSE_FIELD, APPEND_REQUEST_FIELD = 1, 5, 22
 local CODING = "Content-Encoding"
 
 local bytes_ptr = ffi.typeof("uint8_t *")
@@ -215,22 +215,32 @@ end
 
 
 -- The module sets what is as long, and then it gets its bytes.
-local function write_request(state, name, all)
+local function write_request(state, what, name, all)
     local stand_ins = {}
     for i = 1, #all do
         stand_ins[i] = rep("~", #all[i] > 0 and #all[i] or 1)
     end
-    state.gateway.set_request_header(state, name, stand_ins)
+    if what == REQUEST_FIELD then
+        state.gateway.set_request_header(state, name, stand_ins)
+    else
+        state.gateway.add_request_header(state, name, stand_ins[1])
+    end
     local r = get_request()
     if not request_at then
         find_lists(r)
     end
-    local list, field = list_at(r, request_at), nil
-    for i = 1, #all do
+    local list, found = list_at(r, request_at), {}
+    local field = lib.rts_next_listed(list, name, #name, nil, 1)
+    while field ~= nil do
+        found[#found + 1] = field
         field = lib.rts_next_listed(list, name, #name, field, 1)
-        if field == nil then
-            return -- HTTP/0.9 has none
-        end
+    end
+    local before = #found - #all
+    if before < 0 then
+        return -- HTTP/0.9 has no fields
+    end
+    for i = 1, #all do
+        field = found[before + i]
         ffi_copy(field.value.data, all[i], #all[i])
         field.value.bytes = #all[i]
     end
@@ -298,8 +308,8 @@ end
 
 -- The change 20. what: the change that it is instead of. all: strings.
 function _M.write(state, what, name, all)
-    if what == REQUEST_FIELD then
-        return write_request(state, name, all)
+    if what == REQUEST_FIELD or what == APPEND_REQUEST_FIELD then
+        return write_request(state, what, name, all)
     end
     local list = response_list(get_request())
     if what == RESPONSE_FIELD then
@@ -360,7 +370,7 @@ function _M.save_request(state, name)
         end
         state.gateway.set_request_header(state, name, nil)
         if all then
-            write_request(state, name, all)
+            write_request(state, REQUEST_FIELD, name, all)
         end
     end
 end

@@ -10,6 +10,7 @@ local targets = require "resty.ts.http.target"
 local save_target, set_target = targets.save, targets.set
 local ngx = ngx
 local ngx_req = ngx.req
+local add_header = require("resty.core.request").set_req_header
 
 local _M = {
     -- Of the head, in all messages: docs/http-protocol.md.
@@ -66,6 +67,12 @@ end
 -- value: a string, an array of strings, or nil.
 function _M.set_request_header(_, name, value)
     ngx_req.set_header(name, value)
+end
+
+
+-- One more of a name that nginx may have several of.
+function _M.add_request_header(_, name, value)
+    add_header(name, value, false)
 end
 
 

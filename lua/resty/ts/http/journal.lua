@@ -59,6 +59,7 @@ local BEFORE = {
         end
     end,
     [16] = fields.save_response,
+    [22] = fields.save_request,
 }
 
 BEFORE[20] = function(state, what, name)
