@@ -285,7 +285,8 @@ function _M.remove_response(name)
     if not find(name, "_", 1, true) then
         header[name] = nil
     end
-    lib.rts_drop_listed(response_list(get_request()), name, #name, 0)
+    local list = response_list(get_request()) -- loads `lib`
+    lib.rts_drop_listed(list, name, #name, 0)
 end
 
 local remove_response = _M.remove_response
