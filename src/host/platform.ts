@@ -1,11 +1,12 @@
 /**
  * What npm packages expect of a Node and an older one has not: Debian's Node 18 has no global crypto,
- * and a fetch whose Headers join Set-Cookie fields into one.
+ * a fetch whose Headers join Set-Cookie fields into one, and tries only the first address of a name.
  *
  * Thread: the environment's own.
  */
 import { webcrypto } from "node:crypto";
 import { createRequire } from "node:module";
+import * as net from "node:net";
 import type * as Undici from "undici";
 import { knowBodies } from "../http/codings.js";
 
@@ -58,6 +59,8 @@ export function completePlatform(): void {
   // Of Node's version, as a look at Headers would load Node's own fetch. It has getSetCookie since
   // 18.14.1 where it is Node's own undici, but not in Debian, which has another one.
   const isOld = process.versions.node.startsWith("18.");
+  // As later Nodes do: "localhost" is ::1 first in many an /etc/hosts, and its server at 127.0.0.1.
+  if (isOld) (net as Partial<typeof net>).setDefaultAutoSelectFamily?.(true);
   beforeFirstLook(isOld ? FETCH : ["fetch", "Response"], (names) => {
     if (isOld) bringFetch(names);
     knowBodies(Response.prototype);

@@ -18,7 +18,7 @@ import { hostOf, originOf } from "./origin.js";
 import { Query, queryText, RequestUrl, URL_IS_FIXED } from "./query.js";
 import { Target, textOf, utf8 } from "./target.js";
 import { bytesOf } from "./text.js";
-import { checkMethod } from "./validate.js";
+import { checkMethod, hopByHop } from "./validate.js";
 
 const DEFAULT_MAX_BYTES = 1_048_576;
 const EMPTY = new Uint8Array(0);
@@ -29,6 +29,8 @@ export interface RequestOwner {
   readonly head: Head;
   /** Why this phase may not change the request, or undefined: it may. */
   readonly requestIsFixed: string | undefined;
+  /** ctx.signal. */
+  readonly signal: AbortSignal;
   /** @throws {TypeError} when it is fixed, or the handler has ended. */
   checkOpen(fixed: string | undefined): void;
   change(...change: unknown[]): void;
@@ -44,6 +46,8 @@ export class RequestImpl implements HttpRequestWithBody, FieldsOwner {
   private changedMethod: string | undefined = undefined;
   private targetMade: Target | undefined = undefined;
   private received: Promise<ReceivedBody> | undefined = undefined;
+  /** Of a body that was set. */
+  private bodyLength: number | undefined = undefined;
   private stream: ReadableStream<Uint8Array> | undefined = undefined;
   private urlMade: RequestUrl | undefined = undefined;
   /** The Host field that it was made with. */
@@ -55,8 +59,8 @@ export class RequestImpl implements HttpRequestWithBody, FieldsOwner {
   constructor(owner: RequestOwner, before: RequestImpl | undefined) {
     this.owner = owner;
     if (before === undefined) return;
-    const { changedMethod, targetMade, received, fields } = before;
-    Object.assign(this, { changedMethod, targetMade, received });
+    const { changedMethod, targetMade, received, bodyLength, fields } = before;
+    Object.assign(this, { changedMethod, targetMade, received, bodyLength });
     this.fields = fields?.copyFor(this);
   }
 
@@ -225,16 +229,31 @@ export class RequestImpl implements HttpRequestWithBody, FieldsOwner {
     this.checkChange();
     const bytes = typeof body === "string" ? bytesOf(body) : body.slice();
     this.received = Promise.resolve(bytes);
+    this.bodyLength = bytes.length;
     this.stream = undefined;
     this.owner.change(Change.requestBody, bytes);
   }
 
   toRequest(): Request {
-    const hasBody = this.method !== "GET" && this.method !== "HEAD";
+    const { method, headers, httpVersion } = this;
+    const isOfConnection = hopByHop(headers.get("connection"));
+    const length = this.bodyLength?.toString() ?? headers.get("content-length");
+    // Without a length only HTTP/1 says whether there is a body.
+    const mayHaveBody =
+      length === null
+        ? headers.has("transfer-encoding") || Number(httpVersion) >= 2
+        : Number(length) > 0;
+    const hasBody = mayHaveBody && method !== "GET" && method !== "HEAD";
+    const fields = headers.pairs().filter(([name]) => {
+      const lower = name.toLowerCase();
+      return lower !== "content-length" && lower !== "expect" && !isOfConnection(lower);
+    });
+    if (length !== null && hasBody) fields.push(["content-length", length]);
     return new Request(this.url, {
-      method: this.method,
-      headers: this.headers.pairs(),
-      ...(hasBody ? { body: this.body, duplex: "half" } : {}),
+      method,
+      headers: fields,
+      signal: this.owner.signal,
+      ...(hasBody ? { body: bodyStream(() => this.#receive()), duplex: "half" } : {}),
     });
   }
 

@@ -6,7 +6,7 @@ import { Change, changeField } from "./changes.js";
 import { isDecoded, mayBeEncoded } from "./codings.js";
 import { Fields, type FieldsOwner } from "./fields.js";
 import type { Head } from "./head.js";
-import { checkBodyAllowed, checkStatus, isHopByHop } from "./validate.js";
+import { checkBodyAllowed, checkStatus, hopByHop } from "./validate.js";
 
 /** What a response needs of the draft that it is part of. */
 export interface ResponseOwner {
@@ -119,15 +119,6 @@ function checkDeclared(declared: string | null, length: number): void {
   );
 }
 
-/** Which fields are of one connection, which nginx has its own of: RFC 9110, 7.6.1. */
-function hopByHop(headers: Headers): (name: string) => boolean {
-  const named = headers
-    .get("connection")
-    ?.toLowerCase()
-    .split(/[\s,]+/);
-  return (name) => isHopByHop(name) || named?.includes(name) === true;
-}
-
 type Begun = Pick<AnswerParts, "body" | "rest">;
 
 /**
@@ -173,7 +164,7 @@ export async function takeApart(response: Response): Promise<AnswerParts> {
     const isAsDeclared = response.url === "" && (coding === null || isEncoded);
     if (isAsDeclared) checkDeclared(headers.get("content-length"), body.length);
   }
-  const isOfConnection = hopByHop(headers);
+  const isOfConnection = hopByHop(headers.get("connection"));
   const fields: [string, string][] = [];
   // Fetch gives each Set-Cookie on its own, and all else joined.
   for (const [name, value] of headers) {

@@ -56,6 +56,17 @@ export function isHopByHop(lower: string): boolean {
   return HOP_BY_HOP.has(lower);
 }
 
+/**
+ * Which fields of a message are of the connection that it came by: RFC 9110, 7.6.1.
+ *
+ * @param connection the value of Connection, which names further ones.
+ * @returns takes a name in lower case.
+ */
+export function hopByHop(connection: string | null): (lower: string) => boolean {
+  const named = connection?.toLowerCase().split(/[\s,]+/);
+  return (lower) => isHopByHop(lower) || named?.includes(lower) === true;
+}
+
 /** @param lower the name as checkFieldName gave it. */
 export function checkFieldChange(lower: string, side: "request" | "response" = "response"): void {
   if (isHopByHop(lower)) {

@@ -175,7 +175,9 @@ export interface HttpRequestWithBody extends HttpRequest {
   /** Replaces the body that the upstream gets. Text goes as UTF-8. */
   setBody(body: string | Uint8Array): void;
   /**
-   * A Fetch Request with the same method, URL, fields and body stream. Costly: made when called.
+   * A Fetch Request with the same method, URL, fields, body and `ctx.signal`, for fetch and for frameworks.
+   * Without what belongs to the client's connection (hop-by-hop fields, Expect), and without the body
+   * of GET, which Fetch does not have. Costly: made when called.
    *
    * @throws {TypeError} for what Fetch does not take, the method TRACE say.
    */
