@@ -10,7 +10,7 @@ import { answerOf, makeUpstreamRequest } from "../../src/testing/upstream.ts";
 import type { Upstream } from "../../src/testing/index.ts";
 import { until } from "../support/deadline.js";
 import type { Nginx, NginxOptions } from "../support/nginx.js";
-import { luaLiteral, type LuaValue } from "../support/nginx-config.js";
+import { luaLiteral, type LuaValue, type StartOptions } from "../support/nginx-config.js";
 import { PROJECT_ROOT } from "../support/project.js";
 import {
   BODY_BUFFER,
@@ -59,11 +59,18 @@ function memberLiteral({ plugin, conf = {}, options = {} }: Case["chain"][number
   return luaLiteral(Object.fromEntries(present) as Record<string, LuaValue>);
 }
 
-function phaseBlock(phase: string, before = ""): string {
-  return `${phase}_by_lua_block { ${before} require("resty.ts.http").run() }`;
+function phaseBlock(phase: string, before = "", after = ""): string {
+  return `${phase}_by_lua_block { ${before} require("resty.ts.http").run() ${after} }`;
 }
 
-function serverOf(one: Case, i: number, { front }: Places): string {
+/** What a test may say otherwise. */
+export interface Others {
+  readonly ts?: StartOptions;
+  /** Lua that runs after the log handlers. */
+  readonly afterLog?: string;
+}
+
+function serverOf(one: Case, i: number, { front }: Places, { afterLog = "" }: Others): string {
   const lua = one.fromLua === undefined ? "" : `ngx.ctx.from_lua = ${luaLiteral(one.fromLua)}`;
   const answers = one.chain.some(({ plugin }) => plugin.content !== undefined);
   const pass = "proxy_pass http://kit_upstream; proxy_set_header Host $http_host;";
@@ -77,7 +84,9 @@ function serverOf(one: Case, i: number, { front }: Places): string {
       ${Object.entries(one.vars ?? {})
         .map(([name, value]) => `set $${name} "${value}";`)
         .join(" ")}
-      ${PHASES.map((phase) => phaseBlock(phase, phase === "rewrite" ? lua : "")).join("\n      ")}
+      ${PHASES.map((phase) =>
+        phaseBlock(phase, phase === "rewrite" ? lua : "", phase === "log" ? afterLog : ""),
+      ).join("\n      ")}
       ${answers ? phaseBlock("content") : pass}
     }
     ${Object.keys(one.locations ?? {})
@@ -86,7 +95,11 @@ function serverOf(one: Case, i: number, { front }: Places): string {
   }`;
 }
 
-export function optionsFor(cases: readonly Case[], places: Places): NginxOptions {
+export function optionsFor(
+  cases: readonly Case[],
+  places: Places,
+  others: Others = {},
+): NginxOptions {
   const routes = cases.map(
     (one, i) => `http.route("${hostOf(i)}", { ${one.chain.map(memberLiteral).join(", ")} })`,
   );
@@ -96,13 +109,14 @@ export function optionsFor(cases: readonly Case[], places: Places): NginxOptions
       timeout_ms: TIMEOUT_MS,
       // What a filter takes is nothing here; a machine that is busy with other things must not tell.
       sync_timeout_ms: TIMEOUT_MS,
+      ...others.ts,
     },
     initWorker: `local http = require "resty.ts.http"\n${routes.join("\n")}`,
     http: `
       lua_shared_dict ${SHARED} 1m;
       server_names_hash_max_size 4096;
       upstream kit_upstream { server unix:${places.back}; }
-      ${cases.map((one, i) => serverOf(one, i, places)).join("\n")}`,
+      ${cases.map((one, i) => serverOf(one, i, places, others)).join("\n")}`,
     logLevel: "info",
     allowLog: [/resty\.ts/],
   };
@@ -207,7 +221,8 @@ function parseReply(bytes: Buffer, method: string): RawReply {
   return { status, pairs, body: rest, cut: length !== undefined && rest.length < Number(length) };
 }
 
-async function send(front: string, one: Case, host: string): Promise<RawReply> {
+/** Sends a case's request, and reads until nginx closes the connection. */
+export async function send(front: string, one: Case, host: string): Promise<RawReply> {
   const { body, url = "/" } = one.request ?? {};
   const method = one.request?.method ?? (body === undefined ? "GET" : "POST");
   const bytes = body === undefined ? undefined : Buffer.from(body);
@@ -246,7 +261,8 @@ const CAMEL: Readonly<Record<string, string>> = {
   delayed_body_filter: "delayedBodyFilter",
 };
 
-function told(log: string): { failures: string[]; lines: string[] } {
+/** What lines of the error log say of plugins, in their order. */
+export function told(log: string): { failures: string[]; lines: string[] } {
   const failures: string[] = [];
   const lines: string[] = [];
   for (const line of log.split("\n")) {
@@ -257,7 +273,7 @@ function told(log: string): { failures: string[]; lines: string[] } {
     const own = LINE.exec(line);
     if (own) lines.push(own[1]!);
   }
-  return { failures: once(failures), lines };
+  return { failures, lines };
 }
 
 /** @param awaited the lines that the error log gets: they come a moment after the response. */
@@ -272,7 +288,10 @@ export async function runInNginx(
   upstream.seen.delete(host);
   const before = nginx.errorLog().length;
   const reply = await send(places.front, one, host);
-  const log = (): ReturnType<typeof told> => told(nginx.errorLog().slice(before));
+  const log = (): ReturnType<typeof told> => {
+    const { failures, lines } = told(nginx.errorLog().slice(before));
+    return { failures: once(failures), lines };
+  };
   await until(
     "the error log has what it gets of the request",
     () =>
