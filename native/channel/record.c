@@ -10,7 +10,7 @@
 static int kind_is_known(uint8_t kind)
 {
     return (kind >= RTS_KIND_CALL && kind <= RTS_KIND_CHUNK) ||
-           (kind >= RTS_KIND_RESULT && kind <= RTS_KIND_WAIT);
+           (kind >= RTS_KIND_RESULT && kind <= RTS_KIND_LOGGED);
 }
 
 int32_t rts_record_read(const uint8_t *at, uint32_t available, uint32_t ring_bytes,

@@ -25,6 +25,7 @@ enum {
     RTS_KIND_LOG = 19,
     RTS_KIND_ASK = 20,
     RTS_KIND_WAIT = 21,
+    RTS_KIND_LOGGED = 22,
 };
 
 enum { RTS_FLAG_MORE = 1 };

@@ -176,11 +176,12 @@ export class Channel {
   /**
    * Sends one message; what does not fit now is sent when Lua has made room. `payload` is copied
    * before this returns.
+   * @param wakes false: Lua need not be woken for it.
    */
-  send(kind: number, id: number, a: number, payload: Uint8Array = EMPTY): void {
+  send(kind: number, id: number, a: number, payload: Uint8Array = EMPTY, wakes = true): void {
     let sent = -1;
     if (this.#waiting.length === 0) {
-      sent = this.#write(kind, id, a, payload, 0);
+      sent = this.#write(kind, id, a, payload, 0, wakes);
       if (sent === payload.length) return;
     }
     const buffer = this.buffers.copy(payload);
@@ -225,7 +226,14 @@ export class Channel {
    * Writes records of a message from `sent` on (-1: none yet) while there is room.
    * Returns how much of the payload is sent now; -1 when not even the first record is.
    */
-  #write(kind: number, id: number, a: number, payload: Uint8Array, sent: number): number {
+  #write(
+    kind: number,
+    id: number,
+    a: number,
+    payload: Uint8Array,
+    sent: number,
+    wakes = true,
+  ): number {
     let first = sent <= 0;
     let at = Math.max(sent, 0);
     for (;;) {
@@ -250,7 +258,7 @@ export class Channel {
       }
       this.#cqTail = (this.#cqTail + size) | 0;
       Atomics.store(this.#words, this.#layout.cqTail, this.#cqTail);
-      this.#wake(this.#layout.cqSleep);
+      if (wakes) this.#wake(this.#layout.cqSleep);
       at += length;
       first = false;
       if (!more) return at;

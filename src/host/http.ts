@@ -12,6 +12,7 @@ import type { PhaseDescription } from "../http/chain.js";
 import type { Reply } from "../http/questions.js";
 import type { Call } from "./call.js";
 import { decodeArguments } from "./codec.js";
+import type { Channel } from "./channel.js";
 import { CODEC } from "./dispatcher.js";
 import { decodeRun, encodeChanges } from "./http-codec.js";
 import { messageOf, stackOf } from "./describe.js";
@@ -19,6 +20,7 @@ import type { Logger } from "./log.js";
 import type { Namespace } from "./modules.js";
 import type { PluginLoader } from "./plugins.js";
 import type { Questions } from "./questions.js";
+import { Kind } from "./wire.js";
 
 export const HTTP_MODULE = "resty-ts:http";
 
@@ -26,6 +28,7 @@ type Params<K extends keyof Engine> = Engine[K] extends (...args: infer A) => un
 
 /** @param life the environment's number. @param settleMs as EngineOptions has it. */
 export function newEngine(
+  channel: Channel,
   plugins: PluginLoader,
   logger: Logger,
   questions: Questions,
@@ -44,6 +47,9 @@ export function newEngine(
     checkCarried,
     stackOf,
     settleMs,
+    logged(done, dropped) {
+      channel.send(Kind.logged, dropped, done, undefined, false);
+    },
     firstId: life * 0x1_0000_0000,
   });
 }

@@ -81,7 +81,7 @@ export function main(binding: Binding, external: unknown, settings: Uint8Array):
     new ModuleLoader(options.plugins, kept, {}, settleMs),
   );
   const questions = new Questions(channel);
-  const engine = newEngine(plugins, logger, questions, options.life, settleMs);
+  const engine = newEngine(channel, plugins, logger, questions, options.life, settleMs);
   const builtIn: Record<string, Namespace> = { [HTTP_MODULE]: httpModule(engine, questions) };
   const modules = new ModuleLoader(options.modules, kept, builtIn, settleMs);
   provideSdk();

@@ -19,6 +19,7 @@ export const Kind = {
   log: 19,
   ask: 20,
   wait: 21,
+  logged: 22,
 } as const;
 
 export const FLAG_MORE = 1;

@@ -6,6 +6,7 @@ import type {
   Exit,
   HttpRequestWithBody,
   HttpResponse,
+  LogContext,
   RequestContext,
   SharedDict,
   SubrequestOptions,
@@ -24,7 +25,7 @@ import { checkPort, checkUpstreamHost } from "./validate.js";
 const EXITED: Exit = Object.freeze({ exited: true });
 const VARIABLE_NAME = /^[A-Za-z0-9_]+$/;
 
-export class PhaseContext implements RequestContext, BodyFilterContext {
+export class PhaseContext implements RequestContext, BodyFilterContext, LogContext {
   private readonly draft: Draft;
   private variables: Variables | undefined = undefined;
   private apisixMade: ApisixRequest | undefined = undefined;
@@ -63,6 +64,10 @@ export class PhaseContext implements RequestContext, BodyFilterContext {
 
   get last(): boolean {
     return this.draft.run.last;
+  }
+
+  get endTime(): number {
+    return this.draft.run.endTime;
   }
 
   get signal(): AbortSignal {

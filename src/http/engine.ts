@@ -18,6 +18,7 @@ import {
 import type { Changes } from "./changes.js";
 import { Head, HeadFlag } from "./head.js";
 import { Instances } from "./instances.js";
+import { type LogEntry, LogRuns } from "./log-runs.js";
 import { isBodyPhase } from "./phases.js";
 import type { BodyRest } from "./response.js";
 import { renewMembers } from "./renewal.js";
@@ -55,17 +56,15 @@ export interface EngineOptions {
   ask: Services["ask"];
   checkCarried: Services["checkCarried"];
   stackOf: Services["stackOf"];
+  /** Is called for each entry of `log`: its handlers have ended, or there are none to be called. */
+  logged?(done: number, dropped: number): void;
   /** How long each of setup, handoff and teardown may take: 10 s unless told. */
   readonly settleMs?: number;
   /** All ids of runs and streams are larger: one that another engine gave is not known here. */
   readonly firstId?: number;
 }
 
-export type LogEntry = readonly [
-  head: Uint8Array,
-  vars: readonly unknown[] | null,
-  ctx: Record<string, unknown> | null,
-];
+export type { LogEntry };
 
 interface Configured {
   readonly chain: Chain;
@@ -87,6 +86,7 @@ export class Engine implements Services {
   readonly #requests = new Requests();
   readonly #parked = new Map<number, Run>();
   readonly #streams: Streams;
+  readonly #logRuns: LogRuns;
   readonly #background = new Set<Promise<unknown>>();
   #lastRun: number;
 
@@ -110,6 +110,13 @@ export class Engine implements Services {
       }
       options.report(title, error);
     };
+    this.#logRuns = new LogRuns({
+      ready: (token) => this.#ready.get(token),
+      configured: (token) => this.#chains.get(token)?.then(({ chain }) => chain),
+      start: (chain, head, input) => new Run(chain, head, input, this).start(),
+      report: this.report,
+      logged: (done, dropped) => options.logged?.(done, dropped),
+    });
     this.#instances = new Instances({
       logFor: (plugin) => options.logFor(plugin),
       report: this.report,
@@ -203,19 +210,20 @@ export class Engine implements Services {
 
   /** Runs log handlers; each failure is logged, none is anybody's. */
   async log(entries: readonly LogEntry[]): Promise<void> {
-    await Promise.all(
-      entries.map(async ([headBytes, vars, ctx]) => {
-        const head = new Head(headBytes);
-        const chain = this.#ready.get(head.token);
-        if (chain === undefined) return;
-        const run = new Run(chain, head, { vars, ctx, chunk: null, deadline: Infinity }, this);
-        await run.start();
-      }),
-    );
+    const work = this.#logRuns.run(entries);
+    this.#background.add(work);
+    await work.finally(() => this.#background.delete(work));
   }
 
   /** Requests have ended: what was kept for them goes. */
   ended(requestIds: readonly number[]): void {
+    const begun = this.#logRuns.begun;
+    if (begun !== undefined) {
+      void begun.then(() => {
+        this.ended(requestIds);
+      });
+      return;
+    }
     if (this.#requests.size === 0) return;
     for (const id of requestIds) {
       const state = this.#requests.end(id);

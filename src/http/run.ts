@@ -121,6 +121,10 @@ export class Run implements Asking {
     return this.chain.filtersBody;
   }
 
+  get endTime(): number {
+    return this.input.endTime ?? NaN;
+  }
+
   get last(): boolean {
     return (this.flags & HeadFlag.last) !== 0;
   }

@@ -41,4 +41,6 @@ export interface RunInput {
   readonly chunk: Uint8Array | null;
   /** When Lua gives up, ms since the epoch. */
   readonly deadline: number;
+  /** Of log: when the request had ended, ms since the epoch. */
+  readonly endTime?: number;
 }

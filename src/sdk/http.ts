@@ -372,4 +372,10 @@ export interface BodyFilterContext extends BaseContext {
 }
 
 /** log: after the response was sent. Runs in batches, off the request's way. */
-export type LogContext = BaseContext;
+export interface LogContext extends BaseContext {
+  /**
+   * When the request had ended, in ms since the epoch, as `Date.now()` has it. The handler runs some
+   * 100 ms later.
+   */
+  readonly endTime: number;
+}

@@ -452,7 +452,7 @@ export class Exchange {
     const { calls, token } = this.#setting;
     calls.count("log");
     const { vars, ctx } = this.#needs(p, 0);
-    await calls.engine.log([[this.#state.head(PhaseNumber.log, token, 0), vars, ctx]]);
+    await calls.engine.log([[this.#state.head(PhaseNumber.log, token, 0), vars, ctx, Date.now()]]);
   }
 
   #result(): TestResult {

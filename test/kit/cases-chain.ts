@@ -157,7 +157,7 @@ export const chainCases: readonly Case[] = [
           "X-Vars": '[{"color":"blue ?","arg_q":"%20","status":"000"},"hello","/x?q=%20"]',
         },
       },
-      lines: ['[keeps] [["rewrite","access","headerFilter","bodyFilter"],1,200,"blue \u00e9"]'],
+      lines: ['[keeps] [["rewrite","access","headerFilter","bodyFilter"],1,200,"blue \u00e9",true]'],
     },
   },
   {
@@ -167,7 +167,7 @@ export const chainCases: readonly Case[] = [
     expect: {
       status: 500,
       failures: ["fails, access"],
-      lines: ['[keeps] [["rewrite","headerFilter","bodyFilter"],1,500,"blue \u00e9"]'],
+      lines: ['[keeps] [["rewrite","headerFilter","bodyFilter"],1,500,"blue \u00e9",true]'],
     },
   },
   {

@@ -26,6 +26,7 @@ export interface Stats {
   out_of_memory: number;
   carried_over: number;
   repeated: number;
+  dropped_log_entries: number;
   thread_id: number;
   process_id?: number;
   instances?: Stats[];

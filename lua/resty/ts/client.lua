@@ -29,6 +29,7 @@ local KIND_FUNCTION = wire.KIND_FUNCTION
 local KIND_READY = wire.KIND_READY
 local KIND_LOG = wire.KIND_LOG
 local KIND_WAIT = wire.KIND_WAIT
+local KIND_LOGGED = wire.KIND_LOGGED
 
 local MAX_SLOTS = 65535
 -- In a record's `pending`.
@@ -94,6 +95,7 @@ function _M.new(lib, options, log)
         reload = nil,           -- the host's function that reloads what has changed
         reply = nil,            -- the host's function that takes replies to what it asks
         replies = {},           -- that found no room yet: replies.lua's
+        unlogged = 0,           -- log entries sent that the host has not answered for
         cancels = {},           -- slots whose CANCEL found no room yet
         modules = {},           -- index -> module that the environment knows
         functions = {},         -- index -> function
@@ -165,6 +167,12 @@ end
 function _M:on_other(kind, a, text, id)
     if kind == KIND_LOG then
         self.log(a, text)
+    elseif kind == KIND_LOGGED then
+        self.unlogged = self.unlogged - a - id
+        self.stats.dropped_log_entries = self.stats.dropped_log_entries + id
+        if self.unlogged < 0 then
+            self:broken("a word on log entries that were not sent")
+        end
     elseif kind == KIND_READY then
         self:on_ready()
     elseif kind == KIND_WAIT then
@@ -476,8 +484,9 @@ function _M:call_sync(fn, timeout_ms, ...)
 end
 
 
--- Sends without wanting an answer. Returns true, or nil, err, code.
-function _M:notify(fn, ...)
+-- Sends without wanting an answer. entries: how many log entries are in it.
+-- Returns true, or nil, err, code.
+function _M:notify_with(fn, entries, ...)
     if self.why and not self:try_again() then
         return failure(self.why.code, self.why.text)
     end
@@ -487,7 +496,7 @@ function _M:notify(fn, ...)
     local n = select("#", ...)
     local slot = take_slot(self)
     -- The id is only for the chunks of a large message, so it can be used again at once after it.
-    local ok, err, code = send(self, sync_waiter(), KIND_NOTIFY, self.ids[slot], fn, 0, n,
+    local ok, err, code = send(self, sync_waiter(), KIND_NOTIFY, self.ids[slot], fn, entries, n,
                                spread(n, ...))
     if self.waiters[slot] ~= ABANDONED then
         free_slot(self, slot)
@@ -495,9 +504,15 @@ function _M:notify(fn, ...)
     if not ok then
         return nil, err, code
     end
+    self.unlogged = self.unlogged + entries
     self.stats.notifications = self.stats.notifications + 1
     kick_napping(self)
     return true
+end
+
+
+function _M:notify(fn, ...)
+    return self:notify_with(fn, 0, ...)
 end
 
 

@@ -103,6 +103,18 @@ function _M:refuse(state, code, text)
     self.state = state
     self.why = { code = code, text = text }
     self:fail_pending(code, text)
+    self:drop_unlogged(0, text)
+end
+
+
+-- Gives log entries up that were sent, but for so many.
+function _M:drop_unlogged(left, why)
+    local dropped = self.unlogged - left
+    self.unlogged = left
+    if dropped > 0 then
+        self.stats.dropped_log_entries = self.stats.dropped_log_entries + dropped
+        self.log(1, dropped .. " entries for the plugins' log handlers were dropped: " .. why)
+    end
 end
 
 
@@ -160,6 +172,9 @@ function _M:stop(timeout_ms)
     local deadline = self.now_ms() + timeout_ms
     self.stopped = true
     self.restart_at = nil
+    if self.life then
+        self.channel:drain(self)
+    end
     self:refuse("stopped", "stopped", "ts.stop was called")
     self.channel:ring()
     local left = deadline - self.now_ms()

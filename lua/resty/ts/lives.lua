@@ -220,9 +220,9 @@ end
 
 
 -- Of what the old ring holds, what is to go on: not what nobody waits for, nor replies to what the
--- old environment asked. Returns the messages and their slots.
+-- old environment asked. Returns the messages, their slots, and how many log entries are in them.
 local function left_over(self)
-    local keep = {}
+    local keep, entries = {}, 0
     local function is_wanted(message)
         local fn = self.functions[message.a]
         local wanted = message.carried and message.a ~= self.reply.index and fn and not fn.bound
@@ -231,6 +231,8 @@ local function left_over(self)
             local w = self.waiters[slot]
             wanted = w and w ~= ABANDONED and self.ids[slot] == message.id
             keep[slot] = wanted or nil
+        elseif wanted then
+            entries = entries + message.b
         end
         return wanted
     end
@@ -244,7 +246,7 @@ local function left_over(self)
     for _, message in ipairs(carry.rest(self.carried or {}, is_wanted)) do
         messages[#messages + 1] = message
     end
-    return messages, keep
+    return messages, keep, entries
 end
 
 
@@ -301,7 +303,7 @@ local function end_life(self, code, text)
     if code == "stalled" and not stack then
         text = text .. "; it did not say where: it is in native code, or stopped"
     end
-    local messages, keep = left_over(self)
+    local messages, keep, entries = left_over(self)
     self.cancels, self.replies, self.carried = {}, {}, nil
     local failed = self:fail_pending(code, text, keep)
     self.last_end = { code = code, text = text, stack = stack, before_ready = not life.ready }
@@ -314,6 +316,7 @@ local function end_life(self, code, text)
                 .. (TEXT[code] or code) .. ": " .. text
                 .. (started and "; " .. failed .. " calls in flight failed, " .. #messages
                                 .. " queued messages go on" or ""))
+    self:drop_unlogged(entries, "the environment ended before their handlers had")
     if FINAL[code] and not self.served then
         self:refuse("failed", code, text)
         return
@@ -330,6 +333,9 @@ function _M:check_life()
     end
     local fault = self.fault
     if fault then
+        if fault.code ~= "protocol" then
+            self.channel:drain(self)
+        end
         end_life(self, fault.code, fault.text)
     elseif self.lib.rts_runtime_state(life.runtime) == STATE_FAILED then
         -- What it had answered before it ended.

@@ -18,4 +18,5 @@ return {
     KIND_LOG = 19,
     KIND_ASK = 20,
     KIND_WAIT = 21,
+    KIND_LOGGED = 22,
 }

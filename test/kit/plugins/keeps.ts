@@ -16,6 +16,7 @@ export default definePlugin({
     ctx.ctx["trail"] = ["rewrite"];
     ctx.ctx["gone"] = 1;
     ctx.local.set("map", new Map([["n", 1]]));
+    ctx.local.set("begun", Date.now());
     ctx.var.set("color", "blue \u00e9");
   },
   async access(ctx) {
@@ -39,6 +40,10 @@ export default definePlugin({
   },
   log(ctx) {
     const n = (ctx.local.get("map") as Map<string, number>).get("n");
-    ctx.log.notice(JSON.stringify([ctx.ctx["trail"], n, ctx.response.status, ctx.vars["color"]]));
+    const took = ctx.endTime - (ctx.local.get("begun") as number);
+    const near = Number.isInteger(took) && Math.abs(took) < 60_000;
+    ctx.log.notice(
+      JSON.stringify([ctx.ctx["trail"], n, ctx.response.status, ctx.vars["color"], near]),
+    );
   },
 });

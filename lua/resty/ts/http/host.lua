@@ -71,12 +71,13 @@ function _M.still_has(client, id)
 end
 
 
--- Sends without wanting an answer. Returns true when it is queued.
-function _M.notify(client, fn, ...)
+-- Sends without wanting an answer. entries: of log, how many; else 0.
+-- Returns true when it is queued.
+function _M.notify(client, fn, entries, v)
     if not client.functions[LAST.index] and not define(client) then
         return false
     end
-    return client:notify(fn, ...) == true
+    return client:notify_with(fn, entries, v) == true
 end
 
 

@@ -16,6 +16,7 @@ local ffi_new = ffi.new
 local ffi_copy = ffi.copy
 local ffi_str = ffi.string
 local bswap = require("bit").bswap
+local math_floor = math.floor
 local ngx = ngx
 local collectgarbage = collectgarbage
 local setmetatable = setmetatable
@@ -72,10 +73,10 @@ local boxes = setmetatable({}, {
 })
 
 
--- Tells of dropped entries, once a second at most.
-local function tell_dropped()
+-- Tells of dropped entries, once a second at most, or at last.
+local function tell_dropped(last)
     local now = ngx.now()
-    if dropped > 0 and now - told_at >= 1 then
+    if dropped > 0 and (last or now - told_at >= 1) then
         ngx.log(ngx.ERR, "resty.ts: ", dropped, " entries for the plugins' log handlers were ",
                 "dropped: ", dropped_why)
         dropped, told_at = 0, now
@@ -99,9 +100,9 @@ local function write_array_head(target, count)
 end
 
 
-local function send_packed(client, from, bytes)
+local function send_packed(client, from, bytes, entries)
     packed[1], packed[2] = from, bytes
-    return host.notify(client, host.log, packed)
+    return host.notify(client, host.log, entries, packed)
 end
 
 
@@ -109,7 +110,7 @@ end
 local function send_waiting(client, box)
     local waiting = box.waiting
     while waiting[1] do
-        if not send_packed(client, waiting[1][1], #waiting[1][1]) then
+        if not send_packed(client, waiting[1][1], #waiting[1][1], waiting[1][2]) then
             return false
         end
         box.waiting_entries = box.waiting_entries - waiting[1][2]
@@ -127,7 +128,7 @@ local function send_batch(client, box)
     end
     local waiting = box.waiting
     write_array_head(box.batch, entries)
-    local sent = #waiting == 0 and send_packed(client, box.batch, box.filled)
+    local sent = #waiting == 0 and send_packed(client, box.batch, box.filled, entries)
     if not sent then
         if box.waiting_entries + entries > MOST_WAITING then
             drop(client, entries, "the runtime takes no more")
@@ -146,7 +147,7 @@ local function send_large(client, buffer, bytes)
     local whole, size = buffers.take(bytes + ARRAY_BYTES)
     write_array_head(whole, 1)
     ffi_copy(whole + ARRAY_BYTES, buffer, bytes)
-    if not send_packed(client, whole, bytes + ARRAY_BYTES) then
+    if not send_packed(client, whole, bytes + ARRAY_BYTES, 1) then
         drop(client, 1, "the runtime takes no more")
     end
     buffers.give(whole, size)
@@ -157,7 +158,7 @@ end
 function _M.add(client, head, vars, ctx)
     local box = boxes[client]
     encode.begin(box.batch, box.filled, BATCH_BYTES)
-    local what = encode.arguments(3, head, vars, ctx)
+    local what = encode.arguments(4, head, vars, ctx, math_floor(ngx.now() * 1000 + 0.5))
     if what then
         encode.drop()
         return what
@@ -206,7 +207,7 @@ end
 local function send_ended(client, box)
     local ended = box.ended
     while ended[1] do
-        if not host.notify(client, host.ended, ended[1]) then
+        if not host.notify(client, host.ended, 0, ended[1]) then
             return false
         end
         table_remove(ended, 1)
@@ -216,7 +217,7 @@ end
 
 
 local function send_released(client, box)
-    if #box.released > 0 and host.notify(client, host.release, box.released) then
+    if #box.released > 0 and host.notify(client, host.release, 0, box.released) then
         box.released = new_list()
     end
 end
@@ -331,6 +332,7 @@ local function close(client)
     if code then
         ngx.log(ngx.ERR, "resty.ts: the plugins were not ended: ", err)
     end
+    client:drop_unlogged(0, "the worker exits, and their handlers have not ended")
 end
 
 
@@ -355,6 +357,7 @@ local function on_worker_exit()
     if not clients[1].why then
         close(clients[1])
     end
+    tell_dropped(true)
 end
 
 

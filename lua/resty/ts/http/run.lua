@@ -447,6 +447,15 @@ local function tell_undeleted(phase, chain, state)
 end
 
 
+-- An entry is lost when there is a handler for it, as far as is known, and nobody to run it.
+local function drop_entry(chain)
+    local state, version = request.peek(), chain.version
+    if state and state.failed == chain and version and version.phases.log then
+        outbox.drop(version.client, 1, chain.title .. " could not be configured")
+    end
+end
+
+
 local function run_log(phase, chain)
     local known = request.peek()
     if known and known.deleted then
@@ -454,7 +463,7 @@ local function run_log(phase, chain)
     end
     local p, client, state, token = ready(phase, chain)
     if not p then
-        return
+        return drop_entry(chain)
     end
     if client.why then
         outbox.drop(client, 1, "the runtime is gone")

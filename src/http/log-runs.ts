@@ -1,0 +1,96 @@
+/**
+ * Entries for log handlers, which come in batches when their requests have ended.
+ *
+ * Thread: the environment's own. Invariant: each entry is answered for once: when its handlers have
+ * ended, or when there are none to be called any more.
+ */
+import { RestyTsError } from "../sdk/errors.js";
+import type { Chain } from "./chain.js";
+import type { Changes } from "./changes.js";
+import { Head } from "./head.js";
+import type { RunInput } from "./services.js";
+
+export type LogEntry = readonly [
+  head: Uint8Array,
+  vars: readonly unknown[] | null,
+  ctx: Record<string, unknown> | null,
+  /** When the request had ended, ms since the epoch. */
+  endTime: number,
+];
+
+export interface LogParts {
+  ready(token: number): Chain | undefined;
+  /** One that is not ready yet. */
+  configured(token: number): Promise<Chain> | undefined;
+  start(chain: Chain, head: Head, input: RunInput): Changes | Promise<Changes>;
+  report(title: string, error: unknown): void;
+  logged(done: number, dropped: number): void;
+}
+
+export class LogRuns {
+  readonly #parts: LogParts;
+  /** Batches that wait for chains. */
+  readonly #waiting = new Set<Promise<unknown>>();
+
+  constructor(parts: LogParts) {
+    this.#parts = parts;
+  }
+
+  /** Resolves when all entries that are here have begun; undefined: they have. */
+  get begun(): Promise<unknown> | undefined {
+    return this.#waiting.size > 0 ? Promise.all(this.#waiting) : undefined;
+  }
+
+  /** Resolves when their handlers have ended. Each failure is logged, none is anybody's. */
+  async run(entries: readonly LogEntry[]): Promise<void> {
+    const pending: Promise<void>[] = [];
+    const late = new Map<number, LogEntry[]>();
+    for (const entry of entries) {
+      const head = new Head(entry[0]);
+      const { token } = head;
+      const chain = this.#parts.ready(token);
+      if (chain !== undefined) this.#begin(chain, head, entry, pending);
+      else if (late.get(token)?.push(entry) === undefined) late.set(token, [entry]);
+    }
+    if (late.size > 0) {
+      const begun = Promise.all([...late].map((one) => this.#beginLate(...one, pending)));
+      this.#waiting.add(begun);
+      await begun;
+      this.#waiting.delete(begun);
+    }
+    await Promise.all(pending);
+  }
+
+  /** Entries that the environment before has left come before their chain is ready in this one. */
+  async #beginLate(
+    token: number,
+    entries: readonly LogEntry[],
+    pending: Promise<void>[],
+  ): Promise<void> {
+    try {
+      const chain = await this.#parts.configured(token);
+      if (chain === undefined) {
+        throw new RestyTsError("bad_argument", `configuration ${token} is not known any more`);
+      }
+      for (const entry of entries) this.#begin(chain, new Head(entry[0]), entry, pending);
+    } catch (error) {
+      this.#drop(entries.length, error);
+    }
+  }
+
+  #begin(chain: Chain, head: Head, entry: LogEntry, pending: Promise<void>[]): void {
+    const [, vars, ctx, endTime] = entry;
+    const done = (): void => {
+      this.#parts.logged(1, 0);
+    };
+    const input = { vars, ctx, chunk: null, deadline: Infinity, endTime };
+    const running = this.#parts.start(chain, head, input);
+    if (running instanceof Promise) pending.push(running.then(done));
+    else done();
+  }
+
+  #drop(count: number, error: unknown): void {
+    this.#parts.logged(0, count);
+    this.#parts.report(`log, of ${count} entries,`, error);
+  }
+}
