@@ -12,7 +12,7 @@
  *
  * Preflights are answered in rewrite, before any authentication: browsers send them without one.
  */
-import { definePlugin, Type, type HttpRequest, type HttpResponse } from "resty-ts";
+import { definePlugin, Type, type HttpResponse, type ReadonlyHttpRequest } from "resty-ts";
 
 /** "https://*.example.net" stands for any name below example.net, and not for example.net itself. */
 function originMatcher(origins: readonly string[]): (origin: string) => boolean {
@@ -26,7 +26,7 @@ function originMatcher(origins: readonly string[]): (origin: string) => boolean 
   return (origin) => exact.has(origin) || patterns.some((pattern) => pattern.test(origin));
 }
 
-function isPreflight({ method, headers }: HttpRequest): boolean {
+function isPreflight({ method, headers }: ReadonlyHttpRequest): boolean {
   return (
     method === "OPTIONS" && headers.has("origin") && headers.has("access-control-request-method")
   );

@@ -134,6 +134,12 @@ export interface HttpRequest {
   readonly cookies: Readonly<Record<string, string>>;
 }
 
+/** The request where it cannot be changed any more: headerFilter, bodyFilter, delayedBodyFilter, log. */
+export type ReadonlyHttpRequest = Readonly<Omit<HttpRequest, "headers">> & {
+  /** Of the request. */
+  readonly headers: ReadonlyHeaderFields;
+};
+
 /**
  * The request where its body can be read (rewrite, access, beforeProxy, content). nginx receives the whole body
  * first: in memory up to client_body_buffer_size, else into a file. The upstream still gets it.
@@ -203,6 +209,12 @@ export interface HttpResponse {
   readonly headers: HeaderFields;
 }
 
+/** The response where it cannot be changed any more: bodyFilter, delayedBodyFilter, log. */
+export type ReadonlyHttpResponse = Readonly<Omit<HttpResponse, "headers">> & {
+  /** Of the response. */
+  readonly headers: ReadonlyHeaderFields;
+};
+
 /**
  * A shared dictionary (lua_shared_dict), seen by all workers. Calls made together are one more
  * crossing together.
@@ -270,9 +282,9 @@ export interface Exit {
 /** In all phases. */
 export interface BaseContext {
   /** The request as it stands now. */
-  readonly request: HttpRequest;
+  readonly request: ReadonlyHttpRequest;
   /** The response, as far as it is known in this phase. */
-  readonly response: HttpResponse;
+  readonly response: ReadonlyHttpResponse;
   /**
    * State that lives with the request across phases, plugins, and Lua, which sees it as ngx.ctx.
    * Has the keys that TypeScript set earlier and those named in the plugin's `needs.ctx`. Set, change
@@ -329,6 +341,8 @@ export interface Variables {
 export interface RequestContext extends BaseContext {
   /** The request as it stands now, with its body. */
   readonly request: HttpRequestWithBody;
+  /** The response that is to come. */
+  readonly response: HttpResponse;
   /** Aborted when the deadline passes or the client leaves; reasons as in CallContext. */
   readonly signal: AbortSignal;
   /** What Apache APISIX has of the request; undefined in any other nginx. */
@@ -361,7 +375,10 @@ export interface RequestContext extends BaseContext {
 }
 
 /** headerFilter: the upstream's answer is there and not yet sent. Synchronous. */
-export type HeaderFilterContext = BaseContext;
+export interface HeaderFilterContext extends BaseContext {
+  /** What the upstream has answered, which may be changed. */
+  readonly response: HttpResponse;
+}
 
 /** bodyFilter, delayedBodyFilter: for each chunk, or once for the buffered body. Synchronous. */
 export interface BodyFilterContext extends BaseContext {

@@ -3,7 +3,7 @@
  * which scripts are made.
  */
 import {
-  type BaseContext,
+  type HeaderFilterContext,
   type BodyFilterContext,
   definePlugin,
   type Phase,
@@ -86,19 +86,19 @@ export const UNCARRIABLE = {
 } as const;
 
 export const REFUSED = {
-  name: (ctx: BaseContext) => ctx.response.headers.set("x y", "1"),
-  value: (ctx: BaseContext) => ctx.response.headers.set("x-ra", "1\r\nx-rb: 2"),
-  hop: (ctx: BaseContext) => ctx.response.headers.set("connection", "close"),
-  status: (ctx: BaseContext) => ((ctx.response as { status: number }).status = 99),
-  request: (ctx: BaseContext) =>
+  name: (ctx: HeaderFilterContext) => ctx.response.headers.set("x y", "1"),
+  value: (ctx: HeaderFilterContext) => ctx.response.headers.set("x-ra", "1\r\nx-rb: 2"),
+  hop: (ctx: HeaderFilterContext) => ctx.response.headers.set("connection", "close"),
+  status: (ctx: HeaderFilterContext) => ((ctx.response as { status: number }).status = 99),
+  request: (ctx: HeaderFilterContext) =>
     (ctx as RequestContext).request.headers.set("x-a", "a character \u20ac that is no byte"),
-  uri: (ctx: BaseContext) => ((ctx as RequestContext).request.uri = "no/slash"),
-  exit: (ctx: BaseContext) => (ctx as RequestContext).exit(600),
+  uri: (ctx: HeaderFilterContext) => ((ctx as RequestContext).request.uri = "no/slash"),
+  exit: (ctx: HeaderFilterContext) => (ctx as RequestContext).exit(600),
 } as const;
 
 export const WRONG = { number: 42, null: null, object: {}, true: true } as const;
 
-function scriptOf(ctx: BaseContext, name: string): Script {
+function scriptOf(ctx: HeaderFilterContext, name: string): Script {
   const given = ctx.request.headers.get("x-script");
   if (given === null) return {};
   return (JSON.parse(Buffer.from(given, "base64").toString()) as Scripts)[name] ?? {};
@@ -108,7 +108,7 @@ export const encodeScripts = (scripts: Scripts): string =>
   Buffer.from(JSON.stringify(scripts)).toString("base64");
 
 /** What a handler sees of what those before it have done. */
-function look(ctx: BaseContext, phase: Phase): void {
+function look(ctx: HeaderFilterContext, phase: Phase): void {
   const { request } = ctx;
   const seen = [
     request.headers.getAll("x-a").join(),
@@ -119,7 +119,7 @@ function look(ctx: BaseContext, phase: Phase): void {
   ctx.log.notice(phase, JSON.stringify(seen));
 }
 
-function change(ctx: BaseContext, step: Change): void {
+function change(ctx: HeaderFilterContext, step: Change): void {
   const { request, var: variables } = ctx as RequestContext;
   const [what, first, second] = step;
   switch (what) {
@@ -266,7 +266,7 @@ function perform(ctx: RequestContext, steps: readonly Step[], atEnd: AtEnd, from
   return undefined;
 }
 
-function handle(name: string, phase: Phase): (ctx: BaseContext) => unknown {
+function handle(name: string, phase: Phase): (ctx: HeaderFilterContext) => unknown {
   return (ctx) => {
     look(ctx, phase);
     const atEnd: AtEnd = [];
@@ -290,7 +290,7 @@ function filterBody(name: string, phase: Phase): (ctx: BodyFilterContext) => unk
     ctx.local.set(key, true);
     let text = Buffer.from(ctx.chunk).toString("latin1");
     let isChanged = false;
-    for (const step of scriptOf(ctx, name)[phase] ?? []) {
+    for (const step of scriptOf(ctx as RequestContext & BodyFilterContext, name)[phase] ?? []) {
       const isNow = step[1] === "first" ? isFirst : ctx.last;
       if (step[0] === "exit process" && isFirst) process.exit(3);
       else if (step[0] === "fail" && isNow) {
@@ -299,7 +299,8 @@ function filterBody(name: string, phase: Phase): (ctx: BodyFilterContext) => unk
       } else if (step[0] === "edit" && (step[1] === "each" ? text !== "" : ctx.last)) {
         text += `(${name} ${step[1]})`;
         isChanged = true;
-      } else if (isFirst && (step[0] === "ctx" || step[0] === "push")) change(ctx, step);
+      } else if (isFirst && (step[0] === "ctx" || step[0] === "push"))
+        change(ctx as RequestContext & BodyFilterContext, step);
       else if (isFirst && step[0] === "uncarriable") ctx.ctx[step[1]] = UNCARRIABLE[step[2]]();
     }
     return isChanged ? Buffer.from(text, "latin1") : undefined;

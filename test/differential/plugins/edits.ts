@@ -1,8 +1,13 @@
 /** Makes the one change that the request's field X-Edit names. */
-import { definePlugin, type HeaderFields, type RequestContext } from "resty-ts";
+import {
+  definePlugin,
+  type HeaderFields,
+  type ReadonlyHeaderFields,
+  type RequestContext,
+} from "resty-ts";
 import type { Edit } from "../edits.ts";
 
-function editOf(headers: HeaderFields): Edit | undefined {
+function editOf(headers: ReadonlyHeaderFields): Edit | undefined {
   const given = headers.get("x-edit");
   if (given === null) return undefined;
   return JSON.parse(Buffer.from(given, "base64").toString()) as Edit;

@@ -1,9 +1,14 @@
 /** Reads all that there is to read, and changes nothing. */
-import { definePlugin, type HttpRequest, type RequestContext, type HttpResponse } from "resty-ts";
+import {
+  definePlugin,
+  type ReadonlyHttpRequest,
+  type ReadonlyHttpResponse,
+  type RequestContext,
+} from "resty-ts";
 
 const NAMES = ["host", "cookie", "x-a", "x_a", "accept-encoding", "via", "range", "content-length"];
 
-function readRequest(request: HttpRequest): unknown[] {
+function readRequest(request: ReadonlyHttpRequest): unknown[] {
   const { headers, url, query, cookies } = request;
   return [
     request.method,
@@ -26,7 +31,7 @@ function readRequest(request: HttpRequest): unknown[] {
   ];
 }
 
-function readResponse({ status, headers }: HttpResponse): unknown[] {
+function readResponse({ status, headers }: ReadonlyHttpResponse): unknown[] {
   return [status, [...headers], NAMES.map((name) => headers.get(name))];
 }
 

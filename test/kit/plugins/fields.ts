@@ -1,5 +1,5 @@
 /** Does to fields what its configuration lists, phase by phase: [phase, side, what, name, value]. */
-import { definePlugin, type BaseContext, Type } from "resty-ts";
+import { definePlugin, type BaseContext, type HeaderFields, Type } from "resty-ts";
 
 export type FieldOp = readonly [
   phase: "rewrite" | "access" | "headerFilter",
@@ -13,7 +13,8 @@ export type FieldOp = readonly [
 function run(ctx: BaseContext, phase: string, ops: readonly FieldOp[]): void {
   for (const [where, side, what, name, value = ""] of ops) {
     if (where !== phase) continue;
-    const { headers } = ctx[side];
+    // Also where it is refused.
+    const headers = ctx[side].headers as HeaderFields;
     if (what === "set") headers.set(name, value);
     else if (what === "append") headers.append(name, value as string);
     else if (what === "delete") headers.delete(name);

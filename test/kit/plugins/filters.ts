@@ -1,5 +1,5 @@
 /** Changes to the response's header. */
-import { definePlugin, type HeaderFilterContext, Type } from "resty-ts";
+import { definePlugin, type HeaderFields, type HeaderFilterContext, Type } from "resty-ts";
 
 const actions: Record<string, (ctx: HeaderFilterContext) => void> = {
   set: ({ response }) => {
@@ -61,7 +61,7 @@ const actions: Record<string, (ctx: HeaderFilterContext) => void> = {
     headers.set("X-Seen", JSON.stringify(seen));
   },
   request: ({ request }) => {
-    request.headers.set("x-a", "1");
+    (request.headers as HeaderFields).set("x-a", "1");
   },
 };
 

@@ -1,5 +1,10 @@
 /** Does what the request's field X-Ops says: for cases that are made up at random. */
-import { definePlugin, type HeaderFields, type RequestContext } from "resty-ts";
+import {
+  definePlugin,
+  type HeaderFields,
+  type ReadonlyHeaderFields,
+  type RequestContext,
+} from "resty-ts";
 
 /** [what, arguments …], by phase. */
 export type Op = readonly [string, ...(string | number | readonly string[])[]];
@@ -8,7 +13,7 @@ export interface Ops {
   readonly headerFilter: readonly Op[];
 }
 
-function opsOf(headers: HeaderFields): Ops {
+function opsOf(headers: ReadonlyHeaderFields): Ops {
   const given = headers.get("x-ops");
   if (given === null) return { access: [], headerFilter: [] };
   return JSON.parse(Buffer.from(given, "base64").toString()) as Ops;
