@@ -416,32 +416,39 @@ export class Exchange {
     const p = this.#described(phase);
     const body = this.#bodies[phase];
     if (p === undefined || body.off || (this.#chunk.length === 0 && !last)) return;
-    let flags =
-      (last ? HeadFlag.last : 0) |
-      (body.started ? HeadFlag.continues : 0) |
-      (this.#whole!.isClosed ? HeadFlag.closed : 0);
+    let pieces = [this.#chunk];
+    let isLonger = false;
     if (p.buffer_bytes !== null && !body.started) {
-      const more = this.#collect(phase, last, p.buffer_bytes);
-      if (more === undefined) return;
-      flags |= more;
+      const { collected } = body;
+      collected.push(this.#chunk);
+      const whole = new Uint8Array(Buffer.concat(collected));
+      isLonger = whole.length > p.buffer_bytes;
+      this.#chunk = EMPTY;
+      if (!last && !isLonger) return;
+      // A longer one goes on piece by piece.
+      pieces = isLonger ? collected.splice(0) : [whole];
     }
+    const filtered: Uint8Array[] = [];
+    for (const [i, piece] of pieces.entries()) {
+      this.#chunk = piece;
+      await this.#filterPiece(phase, last && i === pieces.length - 1, isLonger);
+      if (this.#over) return;
+      filtered.push(this.#chunk);
+    }
+    this.#chunk = new Uint8Array(Buffer.concat(filtered));
+  }
+
+  async #filterPiece(phase: BodyPhase, last: boolean, isLonger: boolean): Promise<void> {
+    const body = this.#bodies[phase];
+    if (body.off) return;
+    const flags =
+      (last ? HeadFlag.last : 0) |
+      (body.started ? HeadFlag.continues : isLonger ? HeadFlag.unbuffered : 0) |
+      (this.#whole!.isClosed ? HeadFlag.closed : 0);
     body.started = true;
     const outcome = await this.#cross(phase, flags, this.#chunk.slice());
     // A filter that misses a piece makes no sense of the rest.
     if (outcome === "over") body.off = true;
-  }
-
-  /**
-   * Collects what bufferResponse wants. @returns the flags for what is in #chunk: the whole, or what
-   * there is of a longer body; undefined: there is nothing yet.
-   */
-  #collect(phase: BodyPhase, last: boolean, most: number): number | undefined {
-    const { collected } = this.#bodies[phase];
-    collected.push(this.#chunk);
-    const whole = new Uint8Array(Buffer.concat(collected));
-    const isLonger = whole.length > most;
-    this.#chunk = last || isLonger ? whole : EMPTY;
-    return isLonger ? HeadFlag.unbuffered : last ? 0 : undefined;
   }
 
   // The end -----------------------------------------------------------------------------------

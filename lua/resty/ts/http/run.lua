@@ -328,9 +328,8 @@ local function run_header_filter(phase, chain)
 end
 
 
--- Collects the pieces of a body up to the limit. Returns what the chain gets, and a flag: the
--- whole; or, when that is longer, what there is of it, and the rest comes piece by piece. Nil:
--- nothing yet.
+-- Collects the pieces of a body up to the limit. Returns the whole once it is there; or nil and the
+-- pieces of a longer one; or nil: nothing yet.
 local function collect(p, body, chunk, last)
     local pieces = body.pieces
     if not pieces then
@@ -340,15 +339,17 @@ local function collect(p, body, chunk, last)
     end
     pieces[#pieces + 1] = chunk
     body.bytes = body.bytes + #chunk
-    local is_longer = body.bytes > p.buffer_bytes
-    if not last and not is_longer then
+    if body.bytes > p.buffer_bytes then
+        body.pieces = nil
+        return nil, pieces
+    elseif not last then
         ngx.arg[1] = nil
         return nil
     end
     body.pieces = nil
     chunk = table_concat(pieces)
     ngx.arg[1] = chunk
-    return chunk, is_longer and UNBUFFERED or 0
+    return chunk
 end
 
 
@@ -397,6 +398,39 @@ local function is_off(phase, chain)
 end
 
 
+-- Has the chain filter what is in ngx.arg[1].
+local function filter_piece(client, phase, p, token, state, body, piece, last, flags)
+    local first = not body.started
+    flags = flags + (last and LAST or 0) + (first and 0 or CONTINUES)
+            + (body.closed and CLOSED or 0)
+    body.started = true
+    chunk_bytes[1] = piece
+    -- After a failure the rest passes as it is: a filter that misses a piece makes no sense of it.
+    body.off = true
+    if cross(client, phase, p, token, state, flags, chunk_bytes) then
+        body.off = last
+    end
+    if first then
+        -- Of the environment that it was carried over to, perhaps.
+        body.generation = client.generation
+    end
+end
+
+
+-- The same with the pieces of a body that is longer than any plugin would have it.
+local function filter_pieces(client, phase, p, token, state, body, pieces, last)
+    for i = 1, #pieces do
+        ngx.arg[1] = pieces[i]
+        if not body.off then
+            filter_piece(client, phase, p, token, state, body, pieces[i], last and i == #pieces,
+                         body.started and 0 or UNBUFFERED)
+        end
+        pieces[i] = ngx.arg[1]
+    end
+    ngx.arg[1] = table_concat(pieces)
+end
+
+
 local function run_body_filter(phase, chain)
     if is_off(phase, chain) then
         return
@@ -410,27 +444,16 @@ local function run_body_filter(phase, chain)
     if body.off or chunk == "" and not last then
         return
     end
-    local longer = 0
     if p.buffer_bytes and not body.started then
-        chunk, longer = collect(p, body, chunk, last)
-        if not chunk then
+        local pieces
+        chunk, pieces = collect(p, body, chunk, last)
+        if pieces then
+            return filter_pieces(client, phase, p, token, state, body, pieces, last)
+        elseif not chunk then
             return
         end
     end
-    local flags = (last and LAST or 0) + (body.started and CONTINUES or 0)
-                  + (body.closed and CLOSED or 0) + longer
-    local first = not body.started
-    body.started = true
-    chunk_bytes[1] = chunk
-    -- After a failure the rest passes as it is: a filter that misses a piece makes no sense of it.
-    body.off = true
-    if cross(client, phase, p, token, state, flags, chunk_bytes) then
-        body.off = last
-    end
-    if first then
-        -- Of the environment that it was carried over to, perhaps.
-        body.generation = client.generation
-    end
+    filter_piece(client, phase, p, token, state, body, chunk, last, 0)
 end
 
 
