@@ -18,7 +18,7 @@ import { hostOf, originOf } from "./origin.js";
 import { Query, queryText, RequestUrl, URL_IS_FIXED } from "./query.js";
 import { Target, textOf, utf8 } from "./target.js";
 import { bytesOf } from "./text.js";
-import { checkMethod, hopByHop } from "./validate.js";
+import { checkMethod, hopByHop, isFieldName } from "./validate.js";
 
 const DEFAULT_MAX_BYTES = 1_048_576;
 const EMPTY = new Uint8Array(0);
@@ -245,6 +245,7 @@ export class RequestImpl implements HttpRequestWithBody, FieldsOwner {
         : Number(length) > 0;
     const hasBody = mayHaveBody && method !== "GET" && method !== "HEAD";
     const fields = headers.pairs().filter(([name]) => {
+      if (!isFieldName(name)) return false; // Fetch takes none of those
       const lower = name.toLowerCase();
       return lower !== "content-length" && lower !== "expect" && !isOfConnection(lower);
     });

@@ -39,6 +39,11 @@ function shown(text: string): string {
 const lowerNames = new Map<string, string>();
 const MOST_NAMES = 256;
 
+/** Whether it is a field's name: nginx passes others, with `ignore_invalid_headers off`. */
+export function isFieldName(name: string): boolean {
+  return TOKEN.test(name);
+}
+
 /** @returns the name in lower case. */
 export function checkFieldName(name: unknown): string {
   const known = lowerNames.get(name as string);

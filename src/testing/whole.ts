@@ -19,9 +19,9 @@ export class Whole {
   /** Before the upstream. */
   ask(): void {
     this.#acceptEncoding = valueOf(this.#state.requestFields, "accept-encoding");
-    for (const name of ["Accept-Encoding", "Range", "If-Range"]) {
-      this.#state.setRequestField(name, []);
-    }
+    const hasRange = valueOf(this.#state.requestFields, "range") !== undefined;
+    const names = ["Accept-Encoding", ...(hasRange ? ["Range", "If-Range"] : [])];
+    for (const name of names) this.#state.setRequestField(name, []);
   }
 
   /** Before the headerFilter handlers. */
@@ -35,7 +35,8 @@ export class Whole {
     if (this.#partial) return;
     for (const name of ["Accept-Ranges", ...DIGESTS]) state.setResponseField(name, []);
     const etag = valueOf(state.responseFields, "etag");
-    if (etag !== undefined && !etag.startsWith("W/")) state.setResponseField("ETag", [`W/${etag}`]);
+    if (etag === undefined || etag.startsWith("W/")) return;
+    state.setResponseField("ETag", etag.startsWith('"') ? [`W/${etag}`] : []);
   }
 
   /** After them. */

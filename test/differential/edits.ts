@@ -1,7 +1,7 @@
 /** One change that a plugin makes, and what may differ for it from what arrives without a plugin. */
 import { isDeepStrictEqual } from "node:util";
 import fc from "fast-check";
-import { type Message, valuesOf } from "./raw.ts";
+import { type Message, valuesOf, whole, without } from "./raw.ts";
 
 export interface Edit {
   readonly what:
@@ -101,7 +101,7 @@ function compare(what: string, seen: unknown, right: unknown): Problem {
   return `${what} is ${JSON.stringify(seen)}, and should be ${JSON.stringify(right)}`;
 }
 
-function compareWhole(seen: Message, right: Message): Problem {
+export function compareWhole(seen: Message, right: Message): Problem {
   const at = right.fields.findIndex((field, i) => !isDeepStrictEqual(field, seen.fields[i]));
   return (
     compare("the first line", seen.line, right.line) ??
@@ -234,8 +234,6 @@ function compareTargets(plain: Message, seen: Message, edit: Edit): Problem {
   }
 }
 
-const whole = ({ line, fields, body }: Message): Message => ({ line, fields, body });
-
 /** @returns what differs at the upstream, beside what the edit is about. */
 export function compareUpstream(plain: Message, seen: Message, edit: Edit): Problem {
   const { line, body } = whole(plain);
@@ -276,9 +274,4 @@ export function compareResponse(plain: Message, seen: Message, edit: Edit): Prob
     compareFields(plain, seen, edit) ??
     compare("the body", seen.body, plain.body)
   );
-}
-
-export function without(message: Message, ...lower: string[]): Message {
-  const fields = message.fields.filter(([name]) => !lower.includes(name.toLowerCase()));
-  return { ...whole(message), fields };
 }

@@ -29,6 +29,13 @@ export function valuesOf({ fields }: Message, lower: string): string[] {
   return fields.filter(([name]) => name.toLowerCase() === lower).map(([, value]) => value);
 }
 
+export const whole = ({ line, fields, body }: Message): Message => ({ line, fields, body });
+
+export function without(message: Message, ...lower: string[]): Message {
+  const fields = message.fields.filter(([name]) => !lower.includes(name.toLowerCase()));
+  return { ...whole(message), fields };
+}
+
 /** The content of a chunked body, and where it ends. */
 function dechunk(text: string, from: number): { body: string; end: number } {
   let body = "";

@@ -6,9 +6,18 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Nginx, NginxOptions } from "../support/nginx.js";
 import { PROJECT_ROOT } from "../support/project.js";
-import { type Edit, compareResponse, compareUpstream, without } from "./edits.ts";
+import { type Edit, compareResponse, compareUpstream, compareWhole } from "./edits.ts";
+import { askedWhole, filtered, withoutLength } from "./filtered.ts";
 import { type Head, replyBytes, requestBytes } from "./heads.ts";
-import { exchange, parseResponses, RawUpstream, type Received, valuesOf } from "./raw.ts";
+import {
+  exchange,
+  type Message,
+  parseResponses,
+  RawUpstream,
+  type Received,
+  valuesOf,
+  without,
+} from "./raw.ts";
 import { judge, rightView, type Saw } from "./saw.ts";
 
 /** Of nginx's server block: what it makes of odd names and paths. */
@@ -135,7 +144,9 @@ export class Rig {
           ? this.#edited(plain, seen, heads, methods)
           : way === "tells"
             ? this.#told(plain, seen, heads, methods, VARIANTS[variant]!)
-            : this.#same(way, plain, seen, methods);
+            : way === "watches"
+              ? this.#filtered(plain, seen, methods)
+              : this.#same(plain, seen);
       if (problem !== undefined) this.#fail(way, problem, plain, seen, heads);
     }
     const log = this.#newLog();
@@ -158,17 +169,19 @@ export class Rig {
     };
   }
 
-  #same(way: Way, plain: Seen, seen: Seen, methods: string[]): string | undefined {
+  #same(plain: Seen, seen: Seen): string | undefined {
     const bytes = ({ received }: Seen): string => received.map((one) => one.bytes).join("\n|\n");
-    const problem = sameText("the upstream's bytes", bytes(plain), bytes(seen));
-    if (problem !== undefined || way !== "watches") {
-      return problem ?? sameText("the client's bytes", plain.answer, seen.answer);
-    }
-    // The length of a body that is filtered is not known before.
-    const framing = ["content-length", "transfer-encoding", "connection"];
-    const responses = ({ answer }: Seen): string =>
-      JSON.stringify(parseResponses(answer, methods).map((one) => without(one, ...framing)));
-    return sameText("the client's responses", responses(plain), responses(seen));
+    return (
+      sameText("the upstream's bytes", bytes(plain), bytes(seen)) ??
+      sameText("the client's bytes", plain.answer, seen.answer)
+    );
+  }
+
+  #filtered(plain: Seen, seen: Seen, methods: string[]): string | undefined {
+    const requests = plain.received.map(askedWhole);
+    const responses = parseResponses(plain.answer, methods).map(filtered);
+    const got = parseResponses(seen.answer, methods).map(withoutLength);
+    return compareAll("request", seen.received, requests) ?? compareAll("response", got, responses);
   }
 
   #told(
@@ -264,4 +277,19 @@ function sameText(what: string, right: string, seen: string): string | undefined
   const around = (text: string): string =>
     JSON.stringify(text.slice(Math.max(0, at - 60), at + 60));
   return `${what} differ at ${at}: ${around(seen)}, and should be ${around(right)}`;
+}
+
+function compareAll(
+  what: string,
+  seen: readonly Message[],
+  right: readonly Message[],
+): string | undefined {
+  if (seen.length !== right.length) {
+    return `there are ${seen.length} ${what}s, and should be ${right.length}`;
+  }
+  for (const [i, message] of right.entries()) {
+    const problem = compareWhole(seen[i]!, message);
+    if (problem !== undefined) return `${what} ${i}: ${problem}`;
+  }
+  return undefined;
 }

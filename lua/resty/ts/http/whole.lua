@@ -4,12 +4,14 @@
 -- Runs on the Lua side, in all phases but log; nothing here yields. Invariant: no client chooses,
 -- by a Range or a coding, to get a body past its filters.
 
-local note_coding = require("resty.ts.http.fields").note_coding
+local fields = require "resty.ts.http.fields"
 
 local ngx = ngx
 local ngx_req = ngx.req
 local type = type
 local sub = string.sub
+
+local note_coding, remove_response = fields.note_coding, fields.remove_response
 
 local PARTIAL = 206
 -- Of the body as the upstream has sent it.
@@ -52,13 +54,14 @@ function _M.begin(state)
     if state.partial then
         return
     end
-    header["Accept-Ranges"] = nil
+    remove_response("Accept-Ranges")
     for i = 1, #DIGESTS do
-        header[DIGESTS[i]] = nil
+        remove_response(DIGESTS[i])
     end
     local etag = header["ETag"]
     if type(etag) == "string" and sub(etag, 1, 2) ~= "W/" then
-        header["ETag"] = "W/" .. etag
+        -- What is no entity-tag cannot be made a weak one; so nginx's gzip does it.
+        header["ETag"] = sub(etag, 1, 1) == '"' and "W/" .. etag or nil
     end
 end
 
