@@ -142,7 +142,7 @@ interface Answer {
 /** How a handler has ended. */
 interface Ended {
   readonly answer: Answer | undefined;
-  readonly failure: "onError" | "onTimeout" | "mistake" | undefined;
+  readonly failure: Kind | "mistake" | undefined;
   /** nginx has refused its changes. */
   readonly refused: boolean;
 }
@@ -186,6 +186,8 @@ class Model {
   readonly failures: string[] = [];
   readonly lines: string[] = [];
   cut = false;
+  /** How many environments have ended. */
+  ends = 0;
 
   constructor(chain: readonly ChainMember[], scripts: Scripts, start: Start) {
     this.chain = inOrder(chain);
@@ -278,8 +280,10 @@ class Model {
         case "after":
           this.late(step[1], member, phase);
           break;
-        case "wait":
         case "exit process":
+          this.ends++;
+          return ended("onOverload");
+        case "wait":
         case "edit":
         case "fail":
           break;
@@ -297,10 +301,16 @@ class Model {
     if (handlers.length === 0) return undefined;
     const status = this.wholeCall(phase, handlers);
     if (status !== undefined) return status === 0 ? undefined : problem(status);
+    const atFirst = structuredClone(this.state);
     for (const member of handlers) {
       const before = structuredClone(this.state);
       this.look(member, phase);
       const { answer, failure, refused } = this.perform(member, phase);
+      if (failure === "onOverload") {
+        this.state = atFirst;
+        const whole = this.failWhole(phase, handlers);
+        return whole === 0 ? undefined : problem(whole);
+      }
       const isNews = failure !== "mistake" || answer !== undefined;
       if (failure !== undefined && isNews) this.fail(member, phase);
       if (answer !== undefined) {
@@ -318,7 +328,10 @@ class Model {
 
   /** @returns the status of the policy when the phase's call fails; undefined: it does not. */
   wholeCall(phase: Phase, handlers: readonly ChainMember[]): number | undefined {
-    if (!this.start.overload.includes(phase)) return undefined;
+    return this.start.overload.includes(phase) ? this.failWhole(phase, handlers) : undefined;
+  }
+
+  failWhole(phase: Phase, handlers: readonly ChainMember[]): number {
     this.failures.push(`${handlers.map(({ name }) => name).join(", ")}, ${phase}`);
     return handlers.map((one) => policyOf(one, phase, "onOverload")).find((one) => one !== 0) ?? 0;
   }
@@ -332,11 +345,17 @@ class Model {
       this.cut = status !== 0;
       return;
     }
+    const atFirst = structuredClone(this.state);
     for (const member of handlers) {
       const before = structuredClone(this.state);
       this.look(member, phase);
       const { failure } = this.perform(member, phase);
       if (failure === undefined) continue;
+      if (failure === "onOverload") {
+        this.state = atFirst;
+        this.cut = this.failWhole(phase, handlers) !== 0;
+        return;
+      }
       this.fail(member, phase);
       this.state = before;
       if (policyOf(member, phase, "onError") === 0) continue;
@@ -423,6 +442,7 @@ class BodyModel {
   readonly changers = new Set<ChainMember>();
   off = false;
   begun = false;
+  ends = 0;
   /** What is collected for those that want the whole. */
   collected: string | undefined = "";
 
@@ -450,12 +470,21 @@ class BodyModel {
     }
     const isFirst = !this.begun;
     this.begun = true;
+    const atFirst = structuredClone(model.state);
+    const { ends } = model;
+    const isChanged = this.changers.size > 0;
+    if (isFirst) this.ends = ends;
+    else if (this.ends !== ends) return this.#ended(handlers, piece, isChanged);
     let text = piece;
     for (const member of handlers) {
       if (this.out.has(member)) continue;
       const before = structuredClone(model.state);
       const isTooLong = isFirst && lengthOf(piece) > (this.#limitOf(member) ?? Infinity);
       const after = isTooLong ? undefined : this.#one(member, text, isFirst, last);
+      if (model.ends !== ends) {
+        model.state = atFirst;
+        return this.#ended(handlers, piece, isChanged);
+      }
       if (after !== undefined) {
         text = after;
         continue;
@@ -470,6 +499,14 @@ class BodyModel {
     return text;
   }
 
+  /** The environment has ended that had the body's beginning. */
+  #ended(handlers: readonly ChainMember[], piece: string, isChanged: boolean): string {
+    this.off = true;
+    const status = this.model.failWhole(this.phase, handlers);
+    this.model.cut = status !== 0 || isChanged;
+    return piece;
+  }
+
   #limitOf({ spec }: ChainMember): number | undefined {
     return this.phase === "bodyFilter" ? spec.bufferResponse?.maxBytes : undefined;
   }
@@ -481,6 +518,7 @@ class BodyModel {
     let isChanged = false;
     const uncarriable = new Uncarriable(model, member, phase);
     for (const step of model.stepsOf(member, phase)) {
+      if (step[0] === "exit process" && isFirst) model.ends++;
       if (step[0] === "fail" && (step[1] === "first" ? isFirst : last)) return undefined;
       if (step[0] === "edit" && (step[1] === "each" ? text !== "" : last)) {
         text += `(${member.name} ${step[1]})`;

@@ -26,8 +26,15 @@ import {
   type Expected,
   hasDeadline,
   policyOf,
+  type Start,
 } from "../../kit/policy-model.ts";
-import { encodeScripts, scripted, type Step } from "../../kit/scripted.ts";
+import {
+  encodeScripts,
+  type Script,
+  scripted,
+  type Scripts,
+  type Step,
+} from "../../kit/scripted.ts";
 import type { Phase } from "resty-ts";
 import type { UpstreamResponse } from "../../../src/testing/index.ts";
 import { until } from "../../support/deadline.js";
@@ -172,6 +179,27 @@ const isFor =
     hasDeadline(member, phase) ||
     (which % 10 === 0 && policyOf(member, phase, "onTimeout") !== 0);
 
+const HARMLESS: ReadonlySet<string> = new Set([
+  ...["request", "response", "append to request", "append to response", "variable", "ctx", "push"],
+  ...["uri", "body", "ask", "wait", "edit"],
+]);
+
+/** The environment ends in the phase of one of the chain's handlers, where nothing else fails. */
+function endingAt({ members }: Shape, scripts: Scripts, at: number): Scripts {
+  const places = members.flatMap(({ name, spec: { phases } }) =>
+    phases.filter((phase) => phase !== "log").map((phase) => [name, phase] as const),
+  );
+  const [dying, where] = places[at % Math.max(1, places.length)] ?? [];
+  if (where === undefined) return scripts;
+  return Object.fromEntries(
+    members.map(({ name }): [string, Script] => {
+      const own = (scripts[name]?.[where] ?? []).filter(([what]) => HARMLESS.has(what));
+      const steps: Step[] = name === dying ? [...own, ["exit process"]] : own;
+      return [name, { ...scripts[name], [where]: steps }];
+    }),
+  );
+}
+
 function writePlugins(folder: string, made: readonly Shape[]): void {
   const members = new Map(made.flatMap((one) => one.members.map((own) => [own.name, own.spec])));
   for (const [name, spec] of members) {
@@ -196,68 +224,81 @@ function writePlugins(folder: string, made: readonly Shape[]): void {
   );
 }
 
-for (const runtime of ["embedded", "process"] as const) {
-  describe(`chains of plugins in nginx, ${runtime}`, () => {
-    test("do what their policies say", async () => {
-      const folder = makeFolder("chains");
-      const places = placesIn(folder);
-      const made = shapes(SHAPES);
-      writePlugins(folder, made);
-      const cases = made.map(caseOf);
-      const upstream = new KitUpstream(cases);
-      await upstream.listen(places.back);
-      const property = (bench: Bench): fc.IAsyncProperty<[unknown]> =>
-        fc.asyncProperty(
-          fc.record({
-            which: fc.nat({ max: made.length - 1 }),
-            scripts: fc.array(script, { minLength: 6, maxLength: 6 }),
-            start,
-          }),
-          async ({ which, scripts: all, start: given }) => {
-            const { members } = made[which]!;
-            const scripts = scriptsOf(members, all, isFor(which));
-            const begin = { ...given, overload: [] };
-            const should = expected(members, scripts, begin);
-            const one: Case = {
-              ...cases[which]!,
-              request: {
-                url: begin.uri,
-                headers: [
-                  ["X-Script", encodeScripts(scripts)],
-                  ["X-Reply", encode(begin.reply)],
-                ],
-                ...(begin.body === "" ? {} : { body: begin.body }),
-              },
-            };
-            const actual = await bench.run(one, hostOf(which), should);
-            assert.deepEqual(comparable(actual), comparable(should));
-          },
-        );
+type Runtime = "embedded" | "process";
+
+/** An nginx that serves these chains. */
+async function withChains(
+  runtime: Runtime,
+  made: readonly Shape[],
+  body: (run: (which: number, scripts: Scripts, begin: Start) => Promise<void>) => Promise<void>,
+): Promise<void> {
+  const folder = makeFolder("chains");
+  const places = placesIn(folder);
+  writePlugins(folder, made);
+  const cases = made.map(caseOf);
+  const upstream = new KitUpstream(cases);
+  await upstream.listen(places.back);
+  const options = optionsFor(cases, places, { ts: { runtime, plugins: folder }, afterLog: STATE });
+  options.http += "large_client_header_buffers 4 64k;";
+  options.locations = {
+    "= /barrier": `access_by_lua_block { require("resty.ts.http").access("barrier") }`,
+  };
+  try {
+    await withNginx(options, async (nginx) => {
+      const bench = new Bench(nginx, upstream, places);
       try {
-        const options = optionsFor(cases, places, {
-          ts: { runtime, plugins: folder },
-          afterLog: STATE,
-        });
-        options.http += "large_client_header_buffers 4 64k;";
-        options.locations = {
-          "= /barrier": `access_by_lua_block { require("resty.ts.http").access("barrier") }`,
-        };
-        await withNginx(options, async (nginx) => {
-          const bench = new Bench(nginx, upstream, places);
-          try {
-            await fc.assert(property(bench), {
-              seed: SEED,
-              numRuns: RUNS,
-              includeErrorInReport: true,
-            });
-          } finally {
-            bench.close();
-          }
+        await body(async (which, scripts, begin) => {
+          const should = expected(made[which]!.members, scripts, begin);
+          const request = {
+            url: begin.uri,
+            headers: [
+              ["X-Script", encodeScripts(scripts)],
+              ["X-Reply", encode(begin.reply)],
+            ],
+            ...(begin.body === "" ? {} : { body: begin.body }),
+          } as const;
+          const actual = await bench.run({ ...cases[which]!, request }, hostOf(which), should);
+          assert.deepEqual(comparable(actual), comparable(should));
         });
       } finally {
-        await upstream.close();
-        rmSync(folder, { recursive: true, force: true });
+        bench.close();
       }
     });
+  } finally {
+    await upstream.close();
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+const made = shapes(SHAPES);
+const request = fc.record({
+  which: fc.nat({ max: made.length - 1 }),
+  scripts: fc.array(script, { minLength: 6, maxLength: 6 }),
+  start,
+});
+
+for (const runtime of ["embedded", "process"] as const) {
+  describe(`chains of plugins in nginx, ${runtime}`, () => {
+    test("do what their policies say", () =>
+      withChains(runtime, made, (run) =>
+        fc.assert(
+          fc.asyncProperty(request, async ({ which, scripts: all, start: given }) => {
+            const scripts = scriptsOf(made[which]!.members, all, isFor(which));
+            await run(which, scripts, { ...given, overload: [] });
+          }),
+          { seed: SEED, numRuns: RUNS, includeErrorInReport: true },
+        ),
+      ));
+
+    // Each in an nginx of its own, as environments that end one after the other are a crash loop.
+    test("do what their policies say when the environment ends under a handler", () =>
+      fc.assert(
+        fc.asyncProperty(request, fc.nat(), async ({ which, scripts: all, start: given }, at) => {
+          const shape = made[which]!;
+          const scripts = endingAt(shape, scriptsOf(shape.members, all, isFor(1)), at);
+          await withChains(runtime, [shape], (run) => run(0, scripts, { ...given, overload: [] }));
+        }),
+        { seed: SEED, numRuns: Math.ceil(RUNS / 30), includeErrorInReport: true },
+      ));
   });
 }
