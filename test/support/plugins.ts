@@ -3,6 +3,11 @@ import { until } from "./deadline.js";
 import { type Nginx, type NginxOptions, withNginx } from "./nginx.js";
 import { plainContent } from "./nginx-config.js";
 
+/** Answers with what the engine keeps. */
+export const KEPT_LOCATION = plainContent(
+  `ngx.print(require("cjson").encode(assert(require("resty.ts").import("resty-ts:http").kept())))`,
+);
+
 /** Options for an nginx whose workers run these plugins: name to source. */
 export function pluginOptions(
   plugins: Record<string, string>,
@@ -22,10 +27,7 @@ export function pluginOptions(
       ${options.initWorker ?? ""}`,
     locations: {
       "= /_stats": plainContent(`ngx.print(require("cjson").encode(require("resty.ts").stats()))`),
-      "= /_kept": plainContent(
-        `ngx.print(require("cjson").encode(
-            assert(require("resty.ts").import("resty-ts:http").kept())))`,
-      ),
+      "= /_kept": KEPT_LOCATION,
       ...options.locations,
     },
   };
