@@ -68,6 +68,12 @@ function listProblems(value: unknown, where: string, pattern: RegExp): string[] 
   return [`${where} is an array of names`];
 }
 
+function keyProblems(value: object, where: string, keys: readonly string[]): string[] {
+  return Object.keys(value)
+    .filter((key) => !keys.includes(key))
+    .map((key) => `${where} has no option ${key}: ${keys.join(", ")}`);
+}
+
 function problemsOf(plugin: Record<string, unknown>, expected: string): string[] {
   const problems: string[] = [];
   const { name, priority, version, needs, phases, bufferResponse, schema } = plugin;
@@ -96,6 +102,7 @@ function problemsOf(plugin: Record<string, unknown>, expected: string): string[]
   if (needs !== undefined) {
     if (!isObject(needs)) problems.push("needs is an object");
     else {
+      problems.push(...keyProblems(needs, "needs", ["vars", "ctx"]));
       problems.push(...listProblems(needs["vars"], "needs.vars", /^[A-Za-z0-9_]+$/));
       problems.push(...listProblems(needs["ctx"], "needs.ctx", /./));
     }
@@ -113,6 +120,9 @@ function problemsOf(plugin: Record<string, unknown>, expected: string): string[]
   }
   if (bufferResponse !== undefined) {
     const most = isObject(bufferResponse) ? bufferResponse["maxBytes"] : undefined;
+    if (isObject(bufferResponse)) {
+      problems.push(...keyProblems(bufferResponse, "bufferResponse", ["maxBytes"]));
+    }
     if (!Number.isInteger(most) || (most as number) < 1) {
       problems.push("bufferResponse.maxBytes is a whole number of bytes from 1 on");
     }

@@ -1,4 +1,4 @@
-// DESIGN.md 2 as a test: which room may know whom. Reads includes and imports, runs nothing.
+// docs/architecture.md, "Rooms", as a test: which room may know whom. Reads includes and imports, runs nothing.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";

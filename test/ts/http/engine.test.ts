@@ -333,6 +333,22 @@ describe("what may not be", () => {
     )) as unknown[];
     assert.match(String(changes.at(-1)), /returned a number, and may return a Response/);
   });
+
+  test("a definition is refused with all that is wrong with it", async () => {
+    const { engine } = open({
+      ...{ name: "bad", prority: 1, needs: { var: ["a"], ctx: "b" } },
+      ...{ bufferResponse: { maxByte: 1 }, policies: { onErorr: "open" }, bodyFilter() {} },
+    } as never);
+    const error: unknown = await engine.configure(1, [["bad", null]]).catch((e: unknown) => e);
+    assert.deepEqual((error as Error).message.split("; "), [
+      "bad: there is no option or phase prority",
+      "needs has no option var: vars, ctx",
+      "needs.ctx is an array of names",
+      "policies has no option onErorr: onError, onTimeout, onOverload",
+      "bufferResponse has no option maxByte: maxBytes",
+      "bufferResponse.maxBytes is a whole number of bytes from 1 on",
+    ]);
+  });
 });
 
 describe("phases that cannot wait", () => {
