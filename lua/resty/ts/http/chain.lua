@@ -45,7 +45,6 @@ local inline = {}       -- key -> chain
 local inline_count = 0
 local clock = 0         -- of uses, for the one used least lately
 local known = setmetatable({}, { __mode = "v" }) -- token -> version
-local by_table = setmetatable({}, { __mode = "k" }) -- conf -> its chain
 local key_buffer = ffi.new("uint8_t[?]", KEY_BYTES)
 
 
@@ -63,7 +62,6 @@ local function new(key, members, title, policies)
         flight = nil,       -- flight.lua's: `configure` under way for the token
         closed = false,
         key = nil,          -- of an inline one
-        conf = nil,         -- the table in which it came last
         used = 0,
     }, mt)
 end
@@ -123,6 +121,17 @@ end
 
 -- Inline configurations ------------------------------------------------------------------------
 
+-- What is encoded, as a string.
+local function encoded()
+    local bytes, buffer, size = encode.finish()
+    local text = ffi_str(buffer or key_buffer, bytes)
+    if buffer then
+        buffers.give(buffer, size)
+    end
+    return text
+end
+
+
 local function key_of(name, conf, level)
     encode.begin(key_buffer, 0, KEY_BYTES)
     local what = encode.arguments(2, name, conf)
@@ -130,12 +139,16 @@ local function key_of(name, conf, level)
         encode.drop()
         error("the configuration of " .. name .. ": " .. what, level + 1)
     end
-    local bytes, buffer, size = encode.finish()
-    local key = ffi_str(buffer or key_buffer, bytes)
-    if buffer then
-        buffers.give(buffer, size)
-    end
-    return key
+    return encoded()
+end
+
+
+-- A configuration as it is now: Lua code may change its table.
+local function frozen(conf)
+    encode.begin(key_buffer, 0, KEY_BYTES)
+    encode.value(conf)
+    local text = encoded()
+    return setmetatable({ text, #text }, values.packed_mt)
 end
 
 
@@ -148,9 +161,6 @@ local function evict_one()
     end
     inline[oldest.key] = nil
     inline_count = inline_count - 1
-    if oldest.conf then
-        by_table[oldest.conf] = nil
-    end
     literals.clear()
     give_back(oldest)
 end
@@ -176,11 +186,7 @@ end
 -- The chain of one plugin with this configuration; nil: an empty one. Needs a client.
 function _M.single(name, conf, level)
     conf = conf or EMPTY
-    local chain = by_table[conf]
-    if chain and chain.members[1][1] == name and inline[chain.key] == chain then
-        return touch(chain)
-    end
-    chain = literals.find(name, conf)
+    local chain = literals.find(name, conf)
     if chain and inline[chain.key] == chain then
         return touch(chain)
     end
@@ -188,12 +194,9 @@ function _M.single(name, conf, level)
     chain = inline[key]
     if not chain then
         chain = new(nil, options.check_chain({ { name, conf } }, level + 1))
+        chain.members[1][2] = frozen(conf)
         add_inline(key, chain)
-    elseif chain.conf == conf then
-        -- The same table again: it is no constant in a handler, which is a new one each time.
-        by_table[conf] = chain
     end
-    chain.conf = conf
     literals.add(name, conf, chain)
     return touch(chain)
 end
