@@ -157,7 +157,9 @@ export const chainCases: readonly Case[] = [
           "X-Vars": '[{"color":"blue ?","arg_q":"%20","status":"000"},"hello","/x?q=%20"]',
         },
       },
-      lines: ['[keeps] [["rewrite","access","headerFilter","bodyFilter"],1,200,"blue \u00e9",true]'],
+      lines: [
+        '[keeps] [["rewrite","access","headerFilter","bodyFilter"],1,200,"blue \u00e9",true]',
+      ],
     },
   },
   {

@@ -4,6 +4,7 @@
  */
 import type { Case } from "./case.ts";
 import { chainCases } from "./cases-chain.ts";
+import { decisionCases } from "./cases-decisions.ts";
 import { formCases } from "./cases-forms.ts";
 import { fieldCases } from "./cases-fields.ts";
 import { lastCases } from "./cases-last.ts";
@@ -18,6 +19,7 @@ export const cases: readonly Case[] = [
   ...fieldCases,
   ...responseCases,
   ...chainCases,
+  ...decisionCases,
   ...lastCases,
 ];
 

@@ -1,6 +1,9 @@
 /** All plugins of the suite, for the kit; nginx finds them by their files. */
 export { default as answers } from "./plugins/answers.ts";
 export { default as asks } from "./plugins/asks.ts";
+export { default as decides } from "./plugins/decides.ts";
+export { default as decides2 } from "./plugins/decides-2.ts";
+export { default as decides3 } from "./plugins/decides-3.ts";
 export { default as digests } from "./plugins/digests.ts";
 export { default as edits } from "./plugins/edits.ts";
 export { default as fails } from "./plugins/fails.ts";
@@ -15,6 +18,7 @@ export { default as mark2 } from "./plugins/mark-2.ts";
 export { default as mark3 } from "./plugins/mark-3.ts";
 export { default as ops, type Op, type Ops } from "./plugins/ops.ts";
 export { default as reads } from "./plugins/reads.ts";
+export { default as redacts } from "./plugins/redacts.ts";
 export { default as refuses } from "./plugins/refuses.ts";
 export { default as serves } from "./plugins/serves.ts";
 export { default as shouts } from "./plugins/shouts.ts";

@@ -21,6 +21,7 @@ local get_headers = ngx.req.get_headers
 local get_phase = ngx.get_phase
 local header = ngx.header
 local error = error
+local ipairs = ipairs
 local next = next
 local type = type
 local find, lower, gsub, rep = string.find, string.lower, string.gsub, string.rep
@@ -362,16 +363,21 @@ function _M.save_response(state, name)
 end
 
 
--- The same of a request's field.
+-- The same of a request's field. Of several spellings of its name the first is kept.
 function _M.save_request(state, name)
-    local all = get_headers(0)[lower(name)]
-    return function()
-        if type(all) == "string" then
-            all = { all }
+    local all, spelt = {}, nil
+    for key, value in next, get_headers(0, true) do
+        if lower(key) == lower(name) then
+            spelt = spelt or key
+            for _, one in ipairs(type(value) == "table" and value or { value }) do
+                all[#all + 1] = one == true and "" or one
+            end
         end
+    end
+    return function()
         state.gateway.set_request_header(state, name, nil)
-        if all then
-            write_request(state, REQUEST_FIELD, name, all)
+        if spelt then
+            write_request(state, REQUEST_FIELD, spelt, all)
         end
     end
 end

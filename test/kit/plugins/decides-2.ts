@@ -1,0 +1,3 @@
+import { decides } from "./decides.ts";
+
+export default decides("decides-2");
