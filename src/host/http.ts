@@ -48,7 +48,8 @@ export function newEngine(
     stackOf,
     settleMs,
     logged(done, dropped) {
-      channel.send(Kind.logged, dropped, done, undefined, false);
+      // Lua is woken to read it: where nothing else wakes it these would fill the ring.
+      channel.send(Kind.logged, dropped, done);
     },
     firstId: life * 0x1_0000_0000,
   });
