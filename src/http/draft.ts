@@ -26,9 +26,16 @@ const REFUSABLE: ReadonlySet<unknown> = new Set([
   Change.upstream,
   Change.attachConsumer,
 ]);
-function bodyLast([a]: readonly unknown[], [b]: readonly unknown[]): number {
-  return Number(a === Change.requestBody) - Number(b === Change.requestBody);
-}
+
+/**
+ * What no question to nginx depends on, and nginx cannot undo: it is sent when the handler has ended,
+ * after what may be refused, and the body last.
+ */
+const SENT_AT_END: ReadonlySet<unknown> = new Set([
+  Change.requestBody,
+  Change.upstream,
+  Change.attachConsumer,
+]);
 
 const RESPONSE_FIELDS: ReadonlySet<unknown> = new Set([Change.responseField, Change.appendField]);
 
@@ -40,15 +47,9 @@ function isRefusable([code, , , , isSpelt]: readonly unknown[]): boolean {
   return REFUSABLE.has(code) || (code === Change.uri && isSpelt === true);
 }
 
-/**
- * What no question to nginx depends on, and nginx cannot undo: it is sent when the handler has ended,
- * after what may be refused, and the body last.
- */
-const SENT_AT_END: ReadonlySet<unknown> = new Set([
-  Change.requestBody,
-  Change.upstream,
-  Change.attachConsumer,
-]);
+function bodyLast([a]: readonly unknown[], [b]: readonly unknown[]): number {
+  return Number(a === Change.requestBody) - Number(b === Change.requestBody);
+}
 
 /** Without a prototype: a key is what somebody has set. */
 function newCtx(from: Ctx): Ctx {

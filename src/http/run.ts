@@ -8,7 +8,7 @@
 import { RestyTsError } from "../sdk/errors.js";
 import { BodyMismatch, BodyRules } from "./body-rules.js";
 import { type Chain, type Handler } from "./chain.js";
-import { Change, type Changes, wireBytes } from "./changes.js";
+import { Change, changeField, type Changes } from "./changes.js";
 import { clientStatus } from "./client-error.js";
 import { PhaseContext } from "./context.js";
 import { Draft } from "./draft.js";
@@ -364,14 +364,12 @@ export class Run implements Asking {
         ? [Change.exit, status, body]
         : [Change.stream, this.services.openStream(this, rest), status, body ?? EMPTY];
     await this.#keep(draft);
+    const to = { change: (...change: unknown[]) => void this.changes.push(...change) };
     for (const name of new Set(fields.map(([key]) => key))) {
-      const values = fields.filter(([key]) => key === name).map(([, value]) => wireBytes(value));
+      const values = fields.filter(([key]) => key === name).map(([, value]) => value);
       // Cookies of others stay.
-      if (name === "set-cookie") {
-        for (const value of values) this.changes.push(Change.appendField, name, value);
-      } else {
-        this.changes.push(Change.responseField, name, values.length === 1 ? values[0] : values);
-      }
+      if (name !== "set-cookie") changeField(to, Change.responseField, name, values);
+      else for (const value of values) changeField(to, Change.appendField, name, value);
     }
   }
 

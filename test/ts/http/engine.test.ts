@@ -112,6 +112,36 @@ describe("one message", () => {
     assert.ok(changes.includes("x-b"));
   });
 
+  test("a Response's fields keep their names and empty values", async () => {
+    const headers = { x_a: "1", "x-empty": "" };
+    const changes = await runOnce(
+      definePlugin({ name: "responds", access: () => new Response(null, { headers }) }),
+    );
+    assert.deepEqual(changes, [
+      ...[Change.writeField, Change.responseField, "x-empty", [""]],
+      ...[Change.writeField, Change.responseField, "x_a", ["1"]],
+      ...[Change.exit, 200, null],
+    ]);
+  });
+
+  test("a change that comes after the handler's end is an error in the log, and no change", async () => {
+    const { engine, reports } = open(
+      definePlugin({
+        name: "late",
+        access(ctx) {
+          const later = new Promise((resolve) => setImmediate(resolve));
+          ctx.waitUntil(later.then(() => ctx.request.headers.set("x-a", "1")));
+        },
+      }),
+    );
+    await engine.configure(1, [["late", null]]);
+    assert.equal(await engine.run(head(), null, null, null, caller()), null);
+    await engine.close([]);
+    assert.deepEqual(reports, [
+      "late access: TypeError: late access has ended: it can change nothing any more",
+    ]);
+  });
+
   test("what fetch brought is sent on as it is now, not as it came", async () => {
     const server = createServer((_, response) => {
       response.writeHead(200, { "content-encoding": "gzip", "x-own": "1", "keep-alive": "x" });
