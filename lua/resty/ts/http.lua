@@ -169,19 +169,16 @@ end
 -- What follows in the same phase of nginx's.
 local NEXT = { access = run.before_proxy, body_filter = run.delayed_body_filter }
 
--- The chain of $resty_ts_route, the one that this request has begun with; nil: "off".
+-- The chain of $resty_ts_route, as it was when this request first asked; false: "off". What sets the
+-- variable later is not this request: it shares its variables with its subrequests, auth_request's, too.
 local function routed()
-    local name = ngx.var.resty_ts_route or ""
-    if name == "off" then
-        return nil
+    local state = request.get()
+    local chain = state.route
+    if chain == nil then
+        local name = ngx.var.resty_ts_route or ""
+        chain = name ~= "off" and (routes[name] or unrouted)
+        state.route = chain
     end
-    local state = request.peek()
-    if state and state.route_name == name then
-        return state.route
-    end
-    local chain = routes[name] or unrouted
-    state = request.get()
-    state.route, state.route_name = chain, name
     return chain
 end
 
