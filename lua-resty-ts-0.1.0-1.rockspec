@@ -55,6 +55,7 @@ build = {
       ["resty.ts.http.flight"] = "lua/resty/ts/http/flight.lua",
       ["resty.ts.http.gateway"] = "lua/resty/ts/http/gateway.lua",
       ["resty.ts.http.host"] = "lua/resty/ts/http/host.lua",
+      ["resty.ts.http.journal"] = "lua/resty/ts/http/journal.lua",
       ["resty.ts.http.literals"] = "lua/resty/ts/http/literals.lua",
       ["resty.ts.http.options"] = "lua/resty/ts/http/options.lua",
       ["resty.ts.http.outbox"] = "lua/resty/ts/http/outbox.lua",

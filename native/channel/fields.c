@@ -105,14 +105,10 @@ static int is_named(const rts_nginx_field_t *field, const char *name, size_t byt
 static uint32_t known_name(const rts_nginx_field_t *field)
 {
     switch (field->name.bytes) {
-    case 12:
-        return is_named(field, "Content-Type", 12) ? 1 : 0;
-    case 14:
-        return is_named(field, "Content-Length", 14) ? 2 : 0;
-    case 13:
-        return is_named(field, "Last-Modified", 13) ? 4 : 0;
-    default:
-        return 0;
+    case 12: return is_named(field, "Content-Type", 12) ? 1 : 0;
+    case 14: return is_named(field, "Content-Length", 14) ? 2 : 0;
+    case 13: return is_named(field, "Last-Modified", 13) ? 4 : 0;
+    default: return 0;
     }
 }
 

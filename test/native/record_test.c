@@ -1,10 +1,10 @@
 /* Records: each boundary of their length, and everything that is none. */
 #include "support.h"
 
-static const uint8_t kinds[] = {RTS_KIND_CALL,   RTS_KIND_NOTIFY,   RTS_KIND_CANCEL,
-                                RTS_KIND_MODULE, RTS_KIND_FUNCTION, RTS_KIND_CHUNK,
-                                RTS_KIND_RESULT, RTS_KIND_ERROR,    RTS_KIND_READY,
-                                RTS_KIND_LOG,    RTS_KIND_ASK,      RTS_KIND_WAIT};
+static const uint8_t kinds[] = {
+    RTS_KIND_CALL,  RTS_KIND_NOTIFY, RTS_KIND_CANCEL, RTS_KIND_MODULE, RTS_KIND_FUNCTION,
+    RTS_KIND_CHUNK, RTS_KIND_RESULT, RTS_KIND_ERROR,  RTS_KIND_READY,  RTS_KIND_LOG,
+    RTS_KIND_ASK,   RTS_KIND_WAIT,   RTS_KIND_LOGGED};
 
 static int is_kind(unsigned kind)
 {
