@@ -169,8 +169,8 @@ end
 -- What follows in the same phase of nginx's.
 local NEXT = { access = run.before_proxy, body_filter = run.delayed_body_filter }
 
--- The chain of $resty_ts_route, as it was when this request first asked; false: "off". What sets the
--- variable later is not this request: it shares its variables with its subrequests, auth_request's, too.
+-- The chain of $resty_ts_route, as it was when this request first asked; false: "off". Later the
+-- variable may be a subrequest's, auth_request's say: nginx shares variables with these.
 local function routed()
     local state = request.get()
     local chain = state.route
