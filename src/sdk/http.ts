@@ -75,9 +75,9 @@ export interface HeaderFields extends ReadonlyHeaderFields {
  */
 export interface HttpRequest {
   /**
-   * Settable: to those that nginx knows (ngx.HTTP_*); any other fails the handler when it has returned.
+   * Settable: to those that nginx knows (ngx.HTTP_*), and not from or to HEAD.
    *
-   * @throws {RestyTsError} "bad_response" from setting what is no token (RFC 9110, 9.1).
+   * @throws {RestyTsError} "bad_response" from setting any other.
    */
   method: string;
   /**
@@ -201,7 +201,8 @@ export interface HttpResponse {
    */
   status: number;
   /**
-   * In headerFilter the response's fields; before it those that plugins and Lua have set.
+   * In headerFilter the response's fields; before it those that plugins and Lua have set. They stay
+   * when the handler fails and its failure is answered.
    *
    * @throws {RestyTsError} as HeaderFields does, and from setting Content-Length, which is nginx's
    * (deleting is allowed). {TypeError} from changing them in phases after headerFilter.
@@ -288,12 +289,12 @@ export interface BaseContext {
   /**
    * State that lives with the request across phases, plugins, and Lua, which sees it as ngx.ctx.
    * Has the keys that TypeScript set earlier and those named in the plugin's `needs.ctx`. Set, change
-   * or delete keys; what cannot be carried fails the handler with "bad_result".
+   * or delete keys; only these go back. What cannot be carried stays behind, and is in the error log.
    */
   readonly ctx: Record<string, unknown>;
   /**
    * State that lives with the request in Node alone, for what cannot be carried: spans, decoders.
-   * Gone with the request.
+   * All plugins of the request share it. Gone with the request.
    */
   readonly local: Map<unknown, unknown>;
   /**
@@ -312,8 +313,8 @@ export interface BaseContext {
    */
   shared(name: string): SharedDict;
   /**
-   * Lets work go on after the handler has returned. A rejection is in the error log; a worker that
-   * shuts down waits for it, 2 s at most.
+   * Lets work go on after the handler has returned. What it changes of the request then throws. A
+   * rejection is in the error log; a worker that shuts down waits for it, 2 s at most.
    */
   waitUntil(work: Promise<unknown>): void;
 }
@@ -367,6 +368,7 @@ export interface RequestContext extends BaseContext {
   setUpstream(host: string, port?: number): void;
   /**
    * Answers the client and ends the request's processing: later handlers of this phase do not run.
+   * The answer stands, also when the handler throws afterwards.
    *
    * @param status 200 to 599. @param body text, bytes, or an object that is sent as JSON.
    * @throws {RestyTsError} "bad_response": bad status, or a body with 204 or 304.

@@ -14,8 +14,8 @@ import type {
 
 /**
  * What the client gets when a handler fails: "closed" answers 500 (timeouts 504, overload 503) as
- * problem+json, "open" goes on as if the plugin were not there, a status answers with that one.
- * After the upstream's header is sent, "closed" cuts the connection.
+ * problem+json, "open" goes on as if the plugin were not there, and a status answers with that one.
+ * In the filters all but "open" cut the connection. An answer that was given stands.
  */
 export type Policy = "closed" | "open" | number;
 
@@ -115,7 +115,7 @@ export interface PluginDefinition<S, State, M = any, W = any> {
    * harm when it runs twice. Else the request is answered by `policies.onOverload`.
    */
   readonly idempotent?: boolean;
-  /** bodyFilter gets the whole body at once, up to `maxBytes`; a longer one counts as an error. */
+  /** bodyFilter gets the whole body at once, up to `maxBytes`; a longer one is an error of this plugin. */
   readonly bufferResponse?: {
     /** Most bytes of a body that is collected, from 1 on. */
     readonly maxBytes: number;
@@ -124,8 +124,9 @@ export interface PluginDefinition<S, State, M = any, W = any> {
   readonly apisix?: ApisixOptions<M, W>;
 
   /**
-   * Once for each version of each configuration, before its first request. One that has not settled
-   * within ts.start's start_timeout_ms (10 s) has failed.
+   * Once in a worker for each route or chain (inline configurations: for each content) and each
+   * version of the plugin, before its first request. One that has not settled within ts.start's
+   * start_timeout_ms (10 s) has failed.
    */
   setup?(conf: ConfigOf<S>, ctx: SetupContext): State | Promise<State>;
   /**
