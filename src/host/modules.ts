@@ -215,11 +215,13 @@ export class ModuleLoader {
 
   /** @throws what its top level throws; {RestyTsError} "handler_failed" at the limit. */
   #limited(run: () => Promise<Namespace>): Promise<Namespace> {
-    return settleWithin("its top level", this.#settleMs, run, (work) => {
+    const late = (work: Promise<unknown>): void => {
       work.catch((error: unknown) => {
         console.error("a module that was given up:", error);
       });
-    });
+    };
+    // The command resty-ts ends, as Node does, when nothing can settle it any more.
+    return settleWithin("its top level", this.#settleMs, run, late, false);
   }
 
   async #loadPlain(file: string): Promise<Loaded> {
