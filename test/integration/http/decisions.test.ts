@@ -34,6 +34,8 @@ describe("$resty_ts_route", () => {
           "= /misspelt": route("api").replace("$resty_ts_route", "$resty_ts_rout") + ok,
           "= /unknown": route("apy") + ok,
           "= /off": route("off") + ok,
+          "= /jump": `set $resty_ts_route off;
+            ${phase("rewrite", `http.run() ngx.req.set_uri("/api", true)`)} ${ok}`,
           "= /filters": `set $resty_ts_route apy; ${filters} ${ok}`,
           "= /own-page": `set $resty_ts_route apy; ${filters} return 404;`,
         },
@@ -45,6 +47,7 @@ describe("$resty_ts_route", () => {
         assert.equal(await statusOf("/misspelt"), 500);
         assert.equal(await statusOf("/unknown"), 500);
         assert.equal(await statusOf("/off"), 200);
+        assert.equal(await statusOf("/jump"), 401);
         await assert.rejects(nginx.ask("/filters"), /other side closed/);
         assert.equal(await statusOf("/own-page"), 404);
         assert.match(nginx.errorLog(), /\$resty_ts_route, rewrite, .*: it has no value/);
