@@ -169,18 +169,15 @@ end
 -- What follows in the same phase of nginx's.
 local NEXT = { access = run.before_proxy, body_filter = run.delayed_body_filter }
 
--- The chain of $resty_ts_route, as it was when this request first asked; false: "off". After that
--- the variable counts in the phase rewrite alone, which a request begins again in another location:
--- later it may be a subrequest's, auth_request's say, as nginx shares variables with these.
-local function routed(phase)
+-- The chain of $resty_ts_route, as it was when this request first asked; false: "off". Later the
+-- variable may be a subrequest's, auth_request's say: nginx shares variables with these.
+local function routed()
     local state = request.get()
     local chain = state.route
-    if chain == nil or phase == "rewrite" then
+    if chain == nil then
         local name = ngx.var.resty_ts_route or ""
-        if name ~= state.route_name then
-            chain = name ~= "off" and (routes[name] or unrouted)
-            state.route, state.route_name = chain, name
-        end
+        chain = name ~= "off" and (routes[name] or unrouted)
+        state.route = chain
     end
     return chain
 end
@@ -216,7 +213,7 @@ function _M.run()
     if not runner then
         error("plugins have no phase " .. name, 2)
     end
-    local chain = routed(name)
+    local chain = routed()
     if chain == unrouted then
         return refuse_unrouted(phases[name])
     elseif chain then

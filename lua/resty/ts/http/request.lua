@@ -42,7 +42,7 @@ local last_id = 0
 -- and which policy is for that.
 -- answered: whether a failure's answer is on its way to the client.
 -- journal, refused: of changes that are being applied (changes.lua), or nil.
--- route, route_name: what http.run has found for $resty_ts_route, or false; and its value.
+-- route: what http.run has found for $resty_ts_route, or false.
 -- unrouted: whether it was logged that there was none.
 -- A chain -> the version of it that serves this request.
 -- Names (chain.lua) -> the chain that the plugin of this name was last used with.
@@ -67,7 +67,6 @@ local function new_state()
         journal = nil,
         refused = nil,
         route = nil,
-        route_name = nil,
         unrouted = false,
         bodies = nil,
         delayed_bodies = nil,
