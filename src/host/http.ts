@@ -55,6 +55,12 @@ export function newEngine(
   });
 }
 
+/** Of 32 bits each, little endian. */
+function* numbersIn(bytes: Uint8Array): Generator<number> {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  for (let at = 0; at + 4 <= bytes.byteLength; at += 4) yield view.getUint32(at, true);
+}
+
 export function httpModule(engine: Engine, questions: Questions): Namespace {
   const run = function (
     this: Call,
@@ -83,8 +89,8 @@ export function httpModule(engine: Engine, questions: Questions): Namespace {
       questions.reply(id, replies);
     },
     log: (entries: readonly LogEntry[]): Promise<void> => engine.log(entries),
-    ended: (ids: readonly number[]): void => {
-      engine.ended(ids);
+    ended: (ids: Uint8Array): void => {
+      engine.ended(numbersIn(ids));
     },
     release: (tokens: readonly number[]): Promise<void> => engine.release(tokens),
     close: (tokens?: readonly number[] | null): Promise<void> => engine.close(tokens ?? null),

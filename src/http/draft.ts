@@ -43,8 +43,8 @@ function isResponseField([code, written]: readonly unknown[]): boolean {
   return RESPONSE_FIELDS.has(code === Change.writeField ? written : code);
 }
 
-function isRefusable([code, , , , isSpelt]: readonly unknown[]): boolean {
-  return REFUSABLE.has(code) || (code === Change.uri && isSpelt === true);
+function isRefusable(change: readonly unknown[]): boolean {
+  return REFUSABLE.has(change[0]) || (change[0] === Change.uri && change[4] === true);
 }
 
 function bodyLast([a]: readonly unknown[], [b]: readonly unknown[]): number {
@@ -77,6 +77,8 @@ export class Draft {
   ended = false;
   /** nginx has got a part of the changes, and can undo them. */
   flushed = false;
+  /** nginx may refuse one of the changes. */
+  isRefusable = false;
   private changes: unknown[][] | undefined = undefined;
   /** Those that nginx has got. */
   private sent: unknown[][] | undefined = undefined;
@@ -193,6 +195,7 @@ export class Draft {
   change(...change: unknown[]): void {
     this.checkOpen(undefined);
     (this.changes ??= []).push(change);
+    if (isRefusable(change)) this.isRefusable = true;
   }
 
   setVariable(name: string, value: string | null): void {
@@ -234,20 +237,21 @@ export class Draft {
     if (this.ctxMade !== undefined) Object.freeze(this.ctxMade);
   }
 
-  /** Whether nginx may refuse what it has not got yet. */
-  get isRefusable(): boolean {
-    return this.changes?.some(isRefusable) ?? false;
-  }
-
   /**
    * Appends what nginx has not got yet to the list.
    *
    * @param sofar the handler goes on: what no question depends on stays.
    */
   flush(list: unknown[], sofar: boolean): void {
+    const refusable = this.flushed || sofar || this.isRefusable;
+    if (!refusable && this.ctxMade === undefined) {
+      // Most have set some fields.
+      for (const change of this.changes ?? []) for (const item of change) list.push(item);
+      this.changes = undefined;
+      return;
+    }
     const own: unknown[] = [];
     const uncarried = this.#flushCtx(own);
-    const refusable = this.flushed || sofar || this.isRefusable;
     let last: unknown[][] | undefined;
     if (refusable) {
       // First, as an answer has them whatever nginx refuses of the others.
@@ -262,6 +266,7 @@ export class Draft {
       }
     }
     this.changes = sofar ? last : undefined;
+    this.isRefusable = this.changes !== undefined;
     if (!sofar && last) for (const change of last.sort(bodyLast)) own.push(...change);
     if (own.length > 0) {
       if (refusable) {

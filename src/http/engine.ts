@@ -216,7 +216,7 @@ export class Engine implements Services {
   }
 
   /** Requests have ended: what was kept for them goes. */
-  ended(requestIds: readonly number[]): void {
+  ended(requestIds: Iterable<number>): void {
     const begun = this.#logRuns.begun;
     if (begun !== undefined) {
       void begun.then(() => {

@@ -382,7 +382,7 @@ export class Run implements Asking {
     }
     this.over = draft.answer !== undefined;
     this.answer = draft.answer;
-    const mustAsk = !this.over && draft.isRefusable && draft.index < this.handlers.length - 1;
+    const mustAsk = !this.over && draft.index < this.handlers.length - 1 && draft.isRefusable;
     draft.flush(this.changes, false);
     this.kept = draft;
     if (!mustAsk) return undefined;

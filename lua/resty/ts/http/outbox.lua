@@ -190,10 +190,7 @@ local function take_ended(clients)
     repeat
         local n = clients[1].lib.rts_requests_ended(ids, MOST_ENDED)
         if n > 0 then
-            local list = new_list()
-            for i = 1, n do
-                list[i] = ids[i - 1]
-            end
+            local list = setmetatable({ ffi_str(ids, 4 * n), 4 * n }, values.view_mt)
             for i = 1, #clients do
                 local all = boxes[clients[i]].ended
                 all[#all + 1] = list

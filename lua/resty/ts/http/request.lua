@@ -48,31 +48,14 @@ local last_id = 0
 -- Names (chain.lua) -> the chain that the plugin of this name was last used with.
 local function new_state()
     last_id = last_id % 4294967295 + 1
+    -- What most requests have, so that the table need not grow; the others begin as nil.
     return {
         id = last_id,
         gateway = gateway,
         text = nil,
         flags = nil,
         version = nil,
-        target = nil,
-        original_target = nil,
-        reported = false,
-        ctx_keys = nil,
-        upstream_host = nil,
-        upstream_port = nil,
-        auth_confs = nil,
-        failed = nil,
-        failed_kind = nil,
-        answered = false,
-        journal = nil,
-        refused = nil,
-        route = nil,
-        unrouted = false,
-        bodies = nil,
-        delayed_bodies = nil,
-        body = nil,
-        replaces = false,
-        deleted = nil,
+        reported = nil,
     }
 end
 

@@ -240,7 +240,9 @@ local function cross_once(client, phase, p, token, state, flags, timeout_ms, dea
     if not state.reported then
         outbox.report_end(client, state, false)
     end
-    state.journal = nil
+    if state.journal then
+        state.journal = nil
+    end
     local margin = phase.sync and 0 or MARGIN_MS
     local list, err, code = run(client, phase, p, token, state, flags, timeout_ms + margin,
                                 chunk)
