@@ -37,6 +37,7 @@ const sidebar = [
   section("Plugins", [
     page("plugins.md"),
     page("phases.md"),
+    page("nginx.md"),
     page("testing.md"),
     page("api/README.md"),
     page("api/resty-ts.md", "Reference: resty-ts"),
