@@ -9,7 +9,7 @@ import { realpath } from "node:fs/promises";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
-import { SETTLE_MS, settleWithin } from "../http/settle.js";
+import { settleWithin } from "../http/settle.js";
 import { RestyTsError } from "../sdk/errors.js";
 import { compile, CompileError, NoCompilerError, type Compiled } from "./compile.js";
 import { messageOf } from "./describe.js";
@@ -83,7 +83,7 @@ export class ModuleLoader {
   readonly #root: string;
   readonly #kept: KeptCompiled;
   readonly #builtIn: Readonly<Record<string, Namespace>>;
-  readonly #settleMs: number;
+  readonly #settleMs: number | undefined;
   /** By their real paths: "./calc.ts" and "calc.ts" share one state. */
   readonly #modules = new Map<string, Promise<Loaded>>();
   /** Files that Node has loaded itself, or tried to. */
@@ -95,13 +95,13 @@ export class ModuleLoader {
    * @param root absolute path of the folder that modules are loaded from; "": none.
    * @param kept what was compiled before.
    * @param builtIn the host's own, which have no file.
-   * @param settleMs how long a module's top level may wait.
+   * @param settleMs how long a module's top level may wait; undefined: as long as it likes.
    */
   constructor(
     root: string,
     kept = new KeptCompiled([]),
     builtIn: Readonly<Record<string, Namespace>> = {},
-    settleMs = SETTLE_MS,
+    settleMs?: number,
   ) {
     this.#root = root;
     this.#kept = kept;
@@ -215,13 +215,13 @@ export class ModuleLoader {
 
   /** @throws what its top level throws; {RestyTsError} "handler_failed" at the limit. */
   #limited(run: () => Promise<Namespace>): Promise<Namespace> {
-    const late = (work: Promise<unknown>): void => {
+    // A process of its own ends, as Node does, when nothing can settle it any more.
+    if (this.#settleMs === undefined) return run();
+    return settleWithin("its top level", this.#settleMs, run, (work) => {
       work.catch((error: unknown) => {
         console.error("a module that was given up:", error);
       });
-    };
-    // The command resty-ts ends, as Node does, when nothing can settle it any more.
-    return settleWithin("its top level", this.#settleMs, run, late, false);
+    });
   }
 
   async #loadPlain(file: string): Promise<Loaded> {

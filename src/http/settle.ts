@@ -11,7 +11,6 @@ export const SETTLE_MS = 10_000;
 /**
  * @param what for the message: "setup", say.
  * @param late gets the work that goes on after the limit: what comes of it is to be undone, or reported.
- * @param holdsProcess whether a process that has nothing else to do goes on until the limit.
  * @throws what `begin` throws, {RestyTsError} "handler_failed" at the limit.
  */
 export async function settleWithin<T>(
@@ -19,7 +18,6 @@ export async function settleWithin<T>(
   ms: number,
   begin: () => T | PromiseLike<T>,
   late: (work: Promise<T>) => void,
-  holdsProcess = true,
 ): Promise<T> {
   const work = (async () => begin())();
   let timer: NodeJS.Timeout | undefined;
@@ -28,7 +26,6 @@ export async function settleWithin<T>(
       late(work);
       reject(new RestyTsError("handler_failed", `${what} did not settle within ${ms} ms`));
     }, ms);
-    if (!holdsProcess) timer.unref();
   });
   try {
     return await Promise.race([work, limit]);
