@@ -1,4 +1,5 @@
 /** The codes of docs/http-protocol.md, and byte strings as the wire has them. */
+import type { FieldName } from "./field-names.js";
 
 export const Change = {
   requestField: 1,
@@ -38,24 +39,21 @@ export function wireBytes(text: string): string | Uint8Array {
 const PLAIN = /^[\t -~]+$/;
 const NEEDS_WRITING = /^$|[^\t -~\x80-\xff]/;
 
-/** Whether lua-nginx-module makes another name of it, or another number of fields. */
-function isOddName(name: string): boolean {
-  return name.includes("_") || (name.length === 16 && name.toLowerCase() === "www-authenticate");
-}
-
 /**
  * Notes what becomes of a field.
  * @param code requestField, appendRequestField, responseField or appendField.
+ * @param name as it was spelt.
  * @param values null: it is deleted.
  */
 export function changeField(
   to: { change(code: number, ...values: unknown[]): void },
   code: number,
+  field: FieldName,
   name: string,
   values: string | readonly string[] | null,
 ): void {
   const isRequest = code === Change.requestField || code === Change.appendRequestField;
-  const isOdd = !isRequest && isOddName(name);
+  const isOdd = !isRequest && field.isOddInResponses;
   if (!isOdd && typeof values === "string" && PLAIN.test(values)) {
     to.change(code, name, values);
     return;

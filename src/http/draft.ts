@@ -19,37 +19,31 @@ import { checkBodyAllowed, checkStatus } from "./validate.js";
 
 type Ctx = Record<string, unknown>;
 
-/** What nginx may refuse: the others were checked here. */
-const REFUSABLE: ReadonlySet<unknown> = new Set([
-  Change.requestBody,
-  Change.variable,
-  Change.upstream,
-  Change.attachConsumer,
-]);
+/** Which of a draft's lists a change goes to. Left out: `others`. */
+const List = {
+  /** First, as an answer has them whatever nginx refuses of the others. */
+  fields: 1,
+  /**
+   * What no question to nginx depends on, and nginx cannot undo: it is sent when the handler has
+   * ended, the body last.
+   */
+  last: 2,
+  body: 3,
+} as const;
 
-/**
- * What no question to nginx depends on, and nginx cannot undo: it is sent when the handler has ended,
- * after what may be refused, and the body last.
- */
-const SENT_AT_END: ReadonlySet<unknown> = new Set([
-  Change.requestBody,
-  Change.upstream,
-  Change.attachConsumer,
-]);
+const LIST_OF: readonly (number | undefined)[] = Object.assign([] as number[], {
+  [Change.responseField]: List.fields,
+  [Change.appendField]: List.fields,
+  [Change.upstream]: List.last,
+  [Change.attachConsumer]: List.last,
+  [Change.requestBody]: List.body,
+});
 
-const RESPONSE_FIELDS: ReadonlySet<unknown> = new Set([Change.responseField, Change.appendField]);
-
-function isResponseField([code, written]: readonly unknown[]): boolean {
-  return RESPONSE_FIELDS.has(code === Change.writeField ? written : code);
+function append(list: unknown[], items: readonly unknown[] | undefined): void {
+  if (items !== undefined) for (const item of items) list.push(item);
 }
 
-function isRefusable(change: readonly unknown[]): boolean {
-  return REFUSABLE.has(change[0]) || (change[0] === Change.uri && change[4] === true);
-}
-
-function bodyLast([a]: readonly unknown[], [b]: readonly unknown[]): number {
-  return Number(a === Change.requestBody) - Number(b === Change.requestBody);
-}
+const NONE: readonly never[] = [];
 
 /** Without a prototype: a key is what somebody has set. */
 function newCtx(from: Ctx): Ctx {
@@ -79,9 +73,13 @@ export class Draft {
   flushed = false;
   /** nginx may refuse one of the changes. */
   isRefusable = false;
-  private changes: unknown[][] | undefined = undefined;
-  /** Those that nginx has got. */
-  private sent: unknown[][] | undefined = undefined;
+  // Changes that nginx has not got yet: codes and their arguments.
+  private fields: unknown[] | undefined = undefined;
+  private others: unknown[] | undefined = undefined;
+  private last: unknown[] | undefined = undefined;
+  private body: unknown[] | undefined = undefined;
+  /** Response fields that it has got. */
+  private fieldsSent: unknown[] | undefined = undefined;
   private requestMade: RequestImpl | undefined = undefined;
   private responseMade: ResponseImpl | undefined = undefined;
   private ctxMade: Ctx | undefined = undefined;
@@ -194,8 +192,21 @@ export class Draft {
   /** @param change a code and its arguments. */
   change(...change: unknown[]): void {
     this.checkOpen(undefined);
-    (this.changes ??= []).push(change);
-    if (isRefusable(change)) this.isRefusable = true;
+    const code = change[0] as number;
+    const written = code === Change.writeField ? (change[1] as number) : code;
+    const list = LIST_OF[written];
+    if (list === List.fields) {
+      append((this.fields ??= []), change);
+      return;
+    }
+    if (list === undefined) {
+      append((this.others ??= []), change);
+      // Of a new target, when another location is to be found for it.
+      if (code !== Change.variable && !(code === Change.uri && change[4] === true)) return;
+    } else if (list === List.last) append((this.last ??= []), change);
+    else append((this.body ??= []), change);
+    // The rest was checked here.
+    this.isRefusable = true;
   }
 
   setVariable(name: string, value: string | null): void {
@@ -244,39 +255,27 @@ export class Draft {
    */
   flush(list: unknown[], sofar: boolean): void {
     const refusable = this.flushed || sofar || this.isRefusable;
-    if (!refusable && this.ctxMade === undefined) {
-      // Most have set some fields.
-      for (const change of this.changes ?? []) for (const item of change) list.push(item);
-      this.changes = undefined;
-      return;
+    const own = refusable ? [] : list;
+    const uncarried = this.ctxMade === undefined ? NONE : this.#flushCtx(this.ctxMade, own);
+    append(own, this.fields);
+    append(own, this.others);
+    if (sofar) {
+      if (this.fields) append((this.fieldsSent ??= []), this.fields);
+      this.isRefusable = this.last !== undefined || this.body !== undefined;
+    } else {
+      append(own, this.last);
+      append(own, this.body);
+      this.last = this.body = undefined;
+      this.isRefusable = false;
     }
-    const own: unknown[] = [];
-    const uncarried = this.#flushCtx(own);
-    let last: unknown[][] | undefined;
-    if (refusable) {
-      // First, as an answer has them whatever nginx refuses of the others.
-      for (const change of this.changes ?? []) if (isResponseField(change)) own.push(...change);
-    }
-    for (const change of this.changes ?? []) {
-      if (refusable && SENT_AT_END.has(change[0])) {
-        (last ??= []).push(change);
-      } else {
-        if (!refusable || !isResponseField(change)) own.push(...change);
-        if (sofar) (this.sent ??= []).push(change);
-      }
-    }
-    this.changes = sofar ? last : undefined;
-    this.isRefusable = this.changes !== undefined;
-    if (!sofar && last) for (const change of last.sort(bodyLast)) own.push(...change);
-    if (own.length > 0) {
-      if (refusable) {
-        const { onError, instance } = this.handler;
-        // What nginx refuses takes nothing from an answer.
-        const status = this.answer === undefined ? onError : null;
-        list.push(Change.handler, this.index, instance.name, status, own.length);
-        this.flushed ||= sofar;
-      }
-      for (const item of own) list.push(item);
+    this.fields = this.others = undefined;
+    if (refusable && own.length > 0) {
+      const { onError, instance } = this.handler;
+      // What nginx refuses takes nothing from an answer.
+      const status = this.answer === undefined ? onError : null;
+      list.push(Change.handler, this.index, instance.name, status, own.length);
+      append(list, own);
+      this.flushed ||= sofar;
     }
     for (const error of uncarried) this.run.letPass(this.handler, error, list);
   }
@@ -284,20 +283,17 @@ export class Draft {
   /** nginx has refused a change and undone what it had, but for the fields of an answer. */
   undone(): void {
     this.flushed = false;
-    this.sent = undefined;
+    this.fieldsSent = undefined;
   }
 
   /** The handler has failed, and a failure's answer has the response fields that were set. */
   flushFields(list: unknown[]): void {
-    for (const change of [...(this.sent ?? []), ...(this.changes ?? [])]) {
-      if (isResponseField(change)) list.push(...change);
-    }
+    append(list, this.fieldsSent);
+    append(list, this.fields);
   }
 
   /** @returns why values have stayed behind. */
-  #flushCtx(list: unknown[]): unknown[] {
-    const now = this.ctxMade;
-    if (now === undefined) return [];
+  #flushCtx(now: Ctx, list: unknown[]): unknown[] {
     const errors: unknown[] = [];
     const before = this.ctxFlushed ?? this.ctxBefore();
     const after = newCtx({});

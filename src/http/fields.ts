@@ -5,10 +5,10 @@
  * some are changed: those are hidden there. A linear search: requests have ten fields or so.
  */
 import type { HeaderFields } from "../sdk/http.js";
+import { type FieldName, fieldName, type Side } from "./field-names.js";
 import type { FieldSource, FlatFields, Head } from "./head.js";
 import { ReadableFields, separatorOf } from "./read-fields.js";
-import { SINGLE_IN_REQUESTS, SINGLE_IN_RESPONSES } from "./single-fields.js";
-import { checkFieldChange, checkFieldName, checkFieldValue } from "./validate.js";
+import { checkFieldValue } from "./validate.js";
 
 /** Whose fields they are. */
 export interface FieldsOwner {
@@ -19,7 +19,12 @@ export interface FieldsOwner {
    * Told of each change: all values of the name now, or null when there is none; and the one that was
    * added, when that is all.
    */
-  fieldChanged(name: string, values: string | string[] | null, appended?: string): void;
+  fieldChanged(
+    field: FieldName,
+    name: string,
+    values: string | string[] | null,
+    appended?: string,
+  ): void;
 }
 
 /** Whether the name of this length that begins there is `lower`, in any case. */
@@ -36,9 +41,6 @@ function isName(text: string, from: number, lower: string): boolean {
 function isField(name: string, lower: string): boolean {
   return name.length === lower.length && isName(name, 0, lower);
 }
-
-/** Whose fields of a head. */
-type Side = "request" | "response";
 
 /** What was changed: names in lower case that the head is no longer asked for, and fields after its own. */
 interface Changed {
@@ -66,7 +68,7 @@ export class Fields extends ReadableFields implements HeaderFields {
   }
 
   get(name: string): string | null {
-    const lower = checkFieldName(name);
+    const { lower } = fieldName(name);
     const { changes } = this;
     let found: string | null = null;
     if (changes === undefined || !changes.hidden.includes(lower)) {
@@ -89,43 +91,45 @@ export class Fields extends ReadableFields implements HeaderFields {
   }
 
   getAll(name: string): string[] {
-    return this.#valuesOf(checkFieldName(name));
+    return this.#valuesOf(fieldName(name).lower);
   }
 
   set(name: string, value: string | number | readonly (string | number)[]): void {
-    const lower = this.#mayChange(name);
+    const field = this.#mayChange(name);
+    const { lower } = field;
     if (Array.isArray(value)) {
       const values = (value as readonly unknown[]).map((item) => checkFieldValue(lower, item));
-      if (values.length > 1 && this.#isSingle(lower))
-        this.#setOne(name, lower, joined(lower, values));
-      else this.#setAll(name, lower, values);
+      if (values.length > 1 && this.#isSingle(field)) {
+        this.#setOne(name, field, joined(lower, values));
+      } else this.#setAll(name, field, values);
       return;
     }
     const checked = checkFieldValue(lower, value);
-    if (this.#isSingle(lower)) {
-      this.#setOne(name, lower, checked);
+    if (this.#isSingle(field)) {
+      this.#setOne(name, field, checked);
       return;
     }
     this.#remove(lower).own.push(name, checked);
-    this.owner.fieldChanged(name, checked);
+    this.owner.fieldChanged(field, name, checked);
   }
 
   append(name: string, value: string | number): void {
-    const lower = this.#mayChange(name);
+    const field = this.#mayChange(name);
+    const { lower } = field;
     const checked = checkFieldValue(lower, value);
-    if (this.#isSingle(lower)) {
-      this.#setOne(name, lower, joined(lower, [...this.#valuesOf(lower), checked]));
+    if (this.#isSingle(field)) {
+      this.#setOne(name, field, joined(lower, [...this.#valuesOf(lower), checked]));
       return;
     }
     this.#changes().own.push(name, checked);
-    this.#tell(name, this.#valuesOf(lower), checked);
+    this.#tell(name, field, this.#valuesOf(lower), checked);
   }
 
   delete(name: string): void {
-    const lower = this.#mayChange(name);
+    const field = this.#mayChange(name);
     // All of the request's are known here; nginx may have, or get, others of a response.
     if (this.side === "request" && !this.has(name)) return;
-    this.#setAll(name, lower, []);
+    this.#setAll(name, field, []);
   }
 
   pairs(): [string, string][] {
@@ -185,29 +189,30 @@ export class Fields extends ReadableFields implements HeaderFields {
     for (let i = 0; i < own.length; i += 2) use(own[i]!, own[i + 1]!);
   }
 
-  #mayChange(name: string): string {
+  #mayChange(name: string): FieldName {
     this.owner.checkChange();
-    const lower = checkFieldName(name);
-    checkFieldChange(lower, this.side);
-    return lower;
+    const field = fieldName(name);
+    field.checkChange(this.side);
+    return field;
   }
 
-  #isSingle(lower: string): boolean {
-    return (this.side === "request" ? SINGLE_IN_REQUESTS : SINGLE_IN_RESPONSES).has(lower);
+  #isSingle(field: FieldName): boolean {
+    return this.side === "request" ? field.isSingleInRequests : field.isSingleInResponses;
   }
 
   /** Of a field that nginx has once: of several lines it would replace one alone. */
-  #setOne(name: string, lower: string, value: string): void {
-    if (this.#valuesOf(lower).length > 1) this.owner.fieldChanged(name, null);
+  #setOne(name: string, field: FieldName, value: string): void {
+    const { lower } = field;
+    if (this.#valuesOf(lower).length > 1) this.owner.fieldChanged(field, name, null);
     // nginx has no empty ones of its own; any other field may be empty (RFC 9110, 5.5).
     const isNone = value === "" && (this.side === "response" || lower === "host");
-    this.#setAll(name, lower, isNone ? [] : [value]);
+    this.#setAll(name, field, isNone ? [] : [value]);
   }
 
-  #setAll(name: string, lower: string, values: string[]): void {
-    const { own } = this.#remove(lower);
+  #setAll(name: string, field: FieldName, values: string[]): void {
+    const { own } = this.#remove(field.lower);
     for (const item of values) own.push(name, item);
-    this.#tell(name, values);
+    this.#tell(name, field, values);
   }
 
   #remove(lower: string): Changed {
@@ -225,9 +230,9 @@ export class Fields extends ReadableFields implements HeaderFields {
     return changes;
   }
 
-  #tell(name: string, values: string[], appended?: string): void {
+  #tell(name: string, field: FieldName, values: string[], appended?: string): void {
     const all = values.length === 0 ? null : values.length === 1 ? values[0]! : values;
-    this.owner.fieldChanged(name, all, appended);
+    this.owner.fieldChanged(field, name, all, appended);
   }
 }
 

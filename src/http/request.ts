@@ -11,6 +11,7 @@ import { RestyTsError } from "../sdk/errors.js";
 import type { HttpRequestWithBody } from "../sdk/http.js";
 import { Change, changeField, wireBytes } from "./changes.js";
 import { malformed } from "./client-error.js";
+import { type FieldName, hopByHop } from "./field-names.js";
 import { Fields, fieldsOf, type FieldsOwner } from "./fields.js";
 import { isForm, readForm } from "./form.js";
 import { type Head, HeadFlag, HeadText } from "./head.js";
@@ -18,7 +19,7 @@ import { hostOf, originOf } from "./origin.js";
 import { Query, queryText, RequestUrl, URL_IS_FIXED } from "./query.js";
 import { Target, textOf, utf8 } from "./target.js";
 import { bytesOf } from "./text.js";
-import { checkMethod, hopByHop, isFieldName } from "./validate.js";
+import { checkMethod, isToken } from "./validate.js";
 
 const DEFAULT_MAX_BYTES = 1_048_576;
 const EMPTY = new Uint8Array(0);
@@ -72,10 +73,15 @@ export class RequestImpl implements HttpRequestWithBody, FieldsOwner {
     this.owner.checkOpen(this.owner.requestIsFixed);
   }
 
-  fieldChanged(name: string, values: string | string[] | null, appended?: string): void {
+  fieldChanged(
+    field: FieldName,
+    name: string,
+    values: string | string[] | null,
+    appended?: string,
+  ): void {
     this.cookiesMade = undefined;
     const code = appended === undefined ? Change.requestField : Change.appendRequestField;
-    changeField(this.owner, code, name, appended ?? values);
+    changeField(this.owner, code, field, name, appended ?? values);
   }
 
   get method(): string {
@@ -245,7 +251,7 @@ export class RequestImpl implements HttpRequestWithBody, FieldsOwner {
         : Number(length) > 0;
     const hasBody = mayHaveBody && method !== "GET" && method !== "HEAD";
     const fields = headers.pairs().filter(([name]) => {
-      if (!isFieldName(name)) return false; // Fetch takes none of those
+      if (!isToken(name)) return false; // Fetch takes none of those
       const lower = name.toLowerCase();
       return lower !== "content-length" && lower !== "expect" && !isOfConnection(lower);
     });

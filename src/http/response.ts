@@ -4,9 +4,10 @@ import type { HttpResponse } from "../sdk/http.js";
 import { checkCoding } from "./body-rules.js";
 import { Change, changeField } from "./changes.js";
 import { isDecoded, mayBeEncoded } from "./codings.js";
+import { type FieldName, hopByHop } from "./field-names.js";
 import { Fields, type FieldsOwner } from "./fields.js";
 import type { Head } from "./head.js";
-import { checkBodyAllowed, checkStatus, hopByHop } from "./validate.js";
+import { checkBodyAllowed, checkStatus } from "./validate.js";
 
 /** What a response needs of the draft that it is part of. */
 export interface ResponseOwner {
@@ -55,18 +56,24 @@ export class ResponseImpl implements HttpResponse, FieldsOwner {
     this.owner.checkOpen(this.owner.responseIsFixed);
   }
 
-  fieldChanged(name: string, values: string | string[] | null, appended?: string): void {
-    if (name.toLowerCase() === "content-length" && values !== null) {
+  fieldChanged(
+    field: FieldName,
+    name: string,
+    values: string | string[] | null,
+    appended?: string,
+  ): void {
+    const { lower } = field;
+    if (lower === "content-length" && values !== null) {
       throw new RestyTsError(
         "bad_response",
         "content-length is nginx's: it counts the body itself (a filter may delete it)",
       );
     }
-    if (name.toLowerCase() === "content-encoding" && !this.owner.filtersBody) {
+    if (lower === "content-encoding" && !this.owner.filtersBody) {
       checkCoding(this.owner.head, Array.isArray(values) ? values.join() : values);
     }
-    if (appended === undefined) changeField(this.owner, Change.responseField, name, values);
-    else changeField(this.owner, Change.appendField, name, appended);
+    const code = appended === undefined ? Change.responseField : Change.appendField;
+    changeField(this.owner, code, field, name, appended ?? values);
   }
 }
 

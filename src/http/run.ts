@@ -12,6 +12,7 @@ import { Change, changeField, type Changes } from "./changes.js";
 import { clientStatus } from "./client-error.js";
 import { PhaseContext } from "./context.js";
 import { Draft } from "./draft.js";
+import { fieldName } from "./field-names.js";
 import { type Head, HeadFlag } from "./head.js";
 import {
   FIXED_REQUEST,
@@ -368,8 +369,9 @@ export class Run implements Asking {
     for (const name of new Set(fields.map(([key]) => key))) {
       const values = fields.filter(([key]) => key === name).map(([, value]) => value);
       // Cookies of others stay.
-      if (name !== "set-cookie") changeField(to, Change.responseField, name, values);
-      else for (const value of values) changeField(to, Change.appendField, name, value);
+      const field = fieldName(name);
+      if (name !== "set-cookie") changeField(to, Change.responseField, field, name, values);
+      else for (const value of values) changeField(to, Change.appendField, field, name, value);
     }
   }
 

@@ -10,7 +10,7 @@ import type { Exit, RequestContext } from "../sdk/http.js";
 import type { Plugin } from "../sdk/plugin.js";
 import type { StandardResult, StandardSchemaV1 } from "../sdk/standard-schema.js";
 import { RunnerRequest } from "./runner-request.js";
-import { isHopByHop } from "./validate.js";
+import { isHopByHop } from "./field-names.js";
 
 /** What such a file exports, or what `new` makes of it. */
 interface Filter {

@@ -11,75 +11,21 @@ const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const BAD_IN_VALUE = /[\0\r\n]|[^\0-\xff]/;
 /** Of almost all values: nothing to refuse and nothing to trim. */
 const PLAIN_VALUE = /^[!-~](?:[ -~]*[!-~])?$/;
-/** RFC 9110, 7.6.1, and their relatives: of one connection, which is nginx's. */
-const HOP_BY_HOP = new Set([
-  "connection",
-  "keep-alive",
-  "proxy-connection",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade",
-]);
-/** Whether and how a request's body comes: what else says so lets a part of it be the next request. */
-const REQUEST_FRAMING = new Set(["content-length", "expect"]);
 const NO_BODY = new Set([204, 304]);
 
-function refuse(text: string): never {
+export function refuse(text: string): never {
   throw new RestyTsError("bad_response", text);
 }
 
 /** The text as an error message may show it. */
-function shown(text: string): string {
+export function shown(text: string): string {
   const short = text.length > 60 ? `${text.slice(0, 60)}…` : text;
   return JSON.stringify(short);
 }
 
-/** Names that were looked at: handlers use a few, again and again. */
-const lowerNames = new Map<string, string>();
-const MOST_NAMES = 256;
-
-/** Whether it is a field's name: nginx passes others, with `ignore_invalid_headers off`. */
-export function isFieldName(name: string): boolean {
-  return TOKEN.test(name);
-}
-
-/** @returns the name in lower case. */
-export function checkFieldName(name: unknown): string {
-  const known = lowerNames.get(name as string);
-  if (known !== undefined) return known;
-  if (typeof name !== "string") refuse(`a field's name is a string, not a ${typeof name}`);
-  if (!TOKEN.test(name)) refuse(`${shown(name)} is no field name: it must be a token (RFC 9110)`);
-  const lower = name.toLowerCase();
-  // What clients make up must not fill it.
-  if (lowerNames.size < MOST_NAMES) lowerNames.set(name, lower);
-  return lower;
-}
-
-/** @param lower a name in lower case. */
-export function isHopByHop(lower: string): boolean {
-  return HOP_BY_HOP.has(lower);
-}
-
-/**
- * Which fields of a message are of the connection that it came by: RFC 9110, 7.6.1.
- *
- * @param connection the value of Connection, which names further ones.
- * @returns takes a name in lower case.
- */
-export function hopByHop(connection: string | null): (lower: string) => boolean {
-  const named = connection?.toLowerCase().split(/[\s,]+/);
-  return (lower) => isHopByHop(lower) || named?.includes(lower) === true;
-}
-
-/** @param lower the name as checkFieldName gave it. */
-export function checkFieldChange(lower: string, side: "request" | "response" = "response"): void {
-  if (isHopByHop(lower)) {
-    refuse(`${lower} is a hop-by-hop field: it belongs to nginx, which sets it as it needs`);
-  }
-  if (side === "request" && REQUEST_FRAMING.has(lower)) {
-    refuse(`${lower} of a request is set by nginx, as the body is (setBody replaces the body)`);
-  }
+/** RFC 9110, 5.6.2: a method, or a field's name; nginx passes others, with `ignore_invalid_headers off`. */
+export function isToken(text: string): boolean {
+  return TOKEN.test(text);
 }
 
 export function checkFieldValue(lower: string, value: unknown): string {
@@ -132,7 +78,7 @@ export const METHODS: ReadonlySet<string> = new Set([
 
 /** @param before the method that it is now. */
 export function checkMethod(method: unknown, before: string): string {
-  if (typeof method !== "string" || !TOKEN.test(method)) {
+  if (typeof method !== "string" || !isToken(method)) {
     refuse(`${shown(String(method))} is no method: it must be a token (RFC 9110)`);
   }
   if (method !== before && !METHODS.has(method)) {

@@ -8,6 +8,7 @@ import { until } from "../../support/deadline.js";
 import { Nginx, type NginxOptions, withNginx } from "../../support/nginx.js";
 import { content } from "../../support/nginx-config.js";
 import { ok, phase, plugin } from "../../support/plugin-phases.js";
+import { rawAsk } from "../../support/raw.js";
 
 type Runtime = "embedded" | "process";
 
@@ -37,6 +38,7 @@ const MODULES = {
 };
 
 const run = `require("resty.ts.http").log("audit", { folder = ngx.config.prefix() })`;
+const access = run.replace(".log(", ".access(");
 
 function options(runtime: Runtime): NginxOptions {
   return {
@@ -173,6 +175,51 @@ for (const runtime of ["embedded", "process"] as const) {
         await entries.check();
         assert.ok((await entries.dropped()) >= 10);
       }));
+
+    test("wait in nginx, and are dropped and counted, when very many handlers are at work", () =>
+      withNginx(
+        {
+          ...options(runtime),
+          server: "keepalive_requests 1000000;",
+          files: {
+            "plugins/audit.ts": plugin(`name: "audit", schema: { type: "object" },
+              setup: () => ({ all: [], begun: 0, over: false }),
+              log(ctx, { state }) {
+                state.begun++;
+                return state.over ? undefined : new Promise((resolve) => state.all.push(resolve));
+              },
+              access(ctx, { state }) {
+                if (ctx.request.path === "/end") {
+                  state.over = true;
+                  for (const resolve of state.all.splice(0)) resolve();
+                }
+                return ctx.exit(200, String(state.begun));
+              },`),
+          },
+          locations: {
+            "= /x": `${phase("log", run)} ${ok}`,
+            "= /begun": phase("access", access),
+            "= /end": phase("access", access),
+          },
+        },
+        async (nginx) => {
+          const most = 16_384;
+          const count = most + 8192;
+          const request = "GET /x HTTP/1.1\r\nHost: x\r\n";
+          await rawAsk(
+            nginx.port,
+            `${request}\r\n`.repeat(count - 1) + `${request}Connection: close\r\n\r\n`,
+          );
+          const begun = async (): Promise<number> => Number((await nginx.ask("/begun")).body);
+          // They begin in batches.
+          await until("all that may are at work", async () => (await begun()) > most - 64);
+          assert.ok((await begun()) <= most);
+          const { dropped_log_entries: dropped } = await statsOf(nginx);
+          assert.ok(dropped > 0 && dropped <= count - most);
+          await nginx.ask("/end");
+          await until("the others have been, too", async () => (await begun()) === count - dropped);
+        },
+      ));
 
     test("whose handlers are at work when the worker exits are in the error log", async () => {
       const nginx = await Nginx.start({

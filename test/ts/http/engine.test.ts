@@ -399,9 +399,9 @@ describe("phases that cannot wait", () => {
       { ...headerFilter, responseFields: ["server", "x"] },
     );
     assert.deepEqual(changes, [
-      ...[Change.status, 203],
       ...[Change.responseField, "x-served-by", "ts"],
       ...[Change.responseField, "server", null],
+      ...[Change.status, 203],
     ]);
   });
 

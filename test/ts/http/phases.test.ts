@@ -31,8 +31,8 @@ describe("beforeProxy", () => {
       },
     });
     assert.deepEqual(await runOnce(plugin, null, { phase }), [
-      ...[Change.requestField, "x-a", "3"],
       ...[Change.appendField, "x-b", "4"],
+      ...[Change.requestField, "x-a", "3"],
       ...[Change.exit, 403, null],
     ]);
   });

@@ -26,6 +26,9 @@ local ngx_timer_at = ngx.timer.at
 local BATCH_ENTRIES = 64
 local BATCH_BYTES = 65536
 local MOST_WAITING = 4096
+-- Entries that the host has and has not answered for: what their handlers await is not ours to
+-- bound, and each holds some KB there.
+local MOST_UNDER_WAY = 16384
 local INTERVAL_SECONDS = 0.1
 local MOST_ENDED = 1024
 local CLOSE_MS = 2000
@@ -101,6 +104,9 @@ end
 
 
 local function send_packed(client, from, bytes, entries)
+    if client.unlogged + entries > MOST_UNDER_WAY then
+        return false
+    end
     packed[1], packed[2] = from, bytes
     return host.notify(client, host.log, entries, packed)
 end
@@ -126,10 +132,11 @@ local function send_batch(client, box)
     if entries == 0 then
         return true
     end
-    local waiting = box.waiting
     write_array_head(box.batch, entries)
-    local sent = #waiting == 0 and send_packed(client, box.batch, box.filled, entries)
+    local sent = send_waiting(client, box)
+                 and send_packed(client, box.batch, box.filled, entries)
     if not sent then
+        local waiting = box.waiting
         if box.waiting_entries + entries > MOST_WAITING then
             drop(client, entries, "the runtime takes no more")
         else
@@ -220,14 +227,19 @@ local function send_released(client, box)
 end
 
 
+local function drop_unsent(client, box, why)
+    local entries = box.waiting_entries + box.entries
+    if entries > 0 then
+        drop(client, entries, why)
+    end
+    box.waiting, box.waiting_entries, box.filled, box.entries = {}, 0, ARRAY_BYTES, 0
+end
+
+
 local function flush_box(client, box)
     if client.why then
         -- The environment is gone, and with it all that it kept.
-        local entries = box.waiting_entries + box.entries
-        if entries > 0 then
-            drop(client, entries, "the runtime is gone")
-        end
-        box.waiting, box.waiting_entries, box.filled, box.entries = {}, 0, ARRAY_BYTES, 0
+        drop_unsent(client, box, "the runtime is gone")
         box.ended, box.released = {}, new_list()
     elseif send_waiting(client, box) and send_batch(client, box) and send_ended(client, box) then
         send_released(client, box)
@@ -330,6 +342,8 @@ local function close(client)
         ngx.log(ngx.ERR, "resty.ts: the plugins were not ended: ", err)
     end
     client:drop_unlogged(0, "the worker exits, and their handlers have not ended")
+    drop_unsent(client, boxes[client], "the worker exits, and the runtime takes no more")
+    tell_dropped(true)
 end
 
 
