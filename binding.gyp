@@ -4,7 +4,7 @@
     {
       "target_name": "resty_ts",
       "sources": [
-        "<!@(node -p \"const s=JSON.parse(require('fs').readFileSync('native/sources.json','utf8'));[...s.channel,...s.addon].join(' ')\")"
+        "<!@(node -p \"const s=JSON.parse(require('fs').readFileSync('native/sources.json','utf8'));[...s.channel,...s.addon,...s.program].join(' ')\")"
       ],
       "include_dirs": ["native/include", "native"],
       "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED"],

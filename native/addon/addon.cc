@@ -1,5 +1,5 @@
 /*
- * The Channel class of addon.h. With door.cc and link.cc the only file with napi.h.
+ * The Channel class of addon.h. With door.cc, link.cc and program.cc the only file with napi.h.
  *
  * Threads: the environment's own; no mutable globals, so each environment of a process has its
  * own copy. Invariant: the mapping outlives the environment (its owner joins the thread first).
@@ -10,8 +10,6 @@
 
 #include <string>
 
-#include "addon/door.h"
-#include "addon/link.h"
 #include "addon/listener.h"
 
 namespace rts {
@@ -178,8 +176,6 @@ class Channel : public Napi::ObjectWrap<Channel> {
 
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("Channel", Channel::Define(env));
-  exports.Set("Link", DefineLink(env));
-  exports.Set("Door", DefineDoor(env));
   return exports;
 }
 
@@ -189,6 +185,3 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
 extern "C" napi_value rts_addon_register(napi_env env, napi_value exports) {
   return Napi::RegisterModule(env, exports, rts::Init);
 }
-
-// For the stand-alone .node; the backend's export map hides it.
-NAPI_MODULE_INIT() { return rts_addon_register(env, exports); }

@@ -10,7 +10,7 @@
  *                       high 16 bits how many calls are pending
  *   wake(word, bits)      wakes Lua after bits were taken from the flag at that word index
  *   close()               stops listening
- * new exports.Link(fd), new exports.Door(path): see link.h, door.h.
+ * In resty_ts.node also new exports.Link(fd), new exports.Door(path): see link.h, door.h.
  */
 #ifndef RTS_ADDON_H
 #define RTS_ADDON_H

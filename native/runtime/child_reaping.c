@@ -10,30 +10,16 @@
 #include "runtime/child_reaping.h"
 
 #include "runtime/child_descriptors.h"
+#include "runtime/interpose.h"
 
-#include <dlfcn.h>
-#include <elf.h>
 #include <errno.h>
-#include <link.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdint.h>
-#include <string.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <uv.h>
-
-#if defined(__x86_64__)
-#define RELOCATES_FUNCTION(type) ((type) == R_X86_64_JUMP_SLOT || (type) == R_X86_64_GLOB_DAT)
-#elif defined(__aarch64__)
-#define RELOCATES_FUNCTION(type) ((type) == R_AARCH64_JUMP_SLOT || (type) == R_AARCH64_GLOB_DAT)
-#else
-#error "child_reaping.c does not know this machine's relocations"
-#endif
 
 enum { STASH_SIZE = 1024 };
 
@@ -59,7 +45,7 @@ static struct {
 } children; /* under stash.lock */
 
 static struct sigaction handler_before;
-static struct sigaction handler_of_libuv;
+static void (*_Atomic handler_of_libuv)(int); /* NULL until it has one */
 static _Atomic int main_reads_signalfd;
 
 static void stash_lock(sigset_t *before)
@@ -215,6 +201,15 @@ static int ended(int status)
     return WIFEXITED(status) || WIFSIGNALED(status);
 }
 
+static void call_libuv(int signo)
+{
+    /* pairs: rts_child_reaping_use */
+    void (*handler)(int) = atomic_load_explicit(&handler_of_libuv, memory_order_acquire);
+    if (handler != NULL) {
+        handler(signo);
+    }
+}
+
 /* A read of the signalfd takes SIGCHLD also when it was on its way to the Node thread, which then
  * does not learn of it: whoever reaps tells libuv. All signals are blocked, as in its handler. */
 static void tell_libuv(void)
@@ -224,7 +219,7 @@ static void tell_libuv(void)
     const int error = errno;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    handler_of_libuv.sa_handler(SIGCHLD);
+    call_libuv(SIGCHLD);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     errno = error;
 }
@@ -264,7 +259,7 @@ static pid_t reaping_waitpid(pid_t pid, int *status, int options)
             }
         } while (hide);
         stash_unlock(&mask);
-        /* pairs: install's store, which comes after handler_of_libuv is there */
+        /* pairs: install's store */
         if (kept && atomic_load_explicit(&main_reads_signalfd, memory_order_acquire)) {
             tell_libuv();
         }
@@ -283,7 +278,7 @@ static pid_t reaping_waitpid(pid_t pid, int *status, int options)
 static void on_sigchld(int signo, siginfo_t *info, void *context)
 {
     const int error = errno;
-    handler_of_libuv.sa_handler(signo);
+    call_libuv(signo);
     if ((pid_t) syscall(SYS_gettid) != getpid()) {
         /* The main thread blocks SIGCHLD and reads it from a signalfd. */
         syscall(SYS_tgkill, getpid(), getpid(), SIGCHLD);
@@ -295,160 +290,24 @@ static void on_sigchld(int signo, siginfo_t *info, void *context)
     errno = error;
 }
 
-/* libuv uninstalls its handler (back to SIG_DFL) when the last loop that watches SIGCHLD goes;
- * this loop never goes, so libuv never touches the disposition again. */
-static void on_keeper_signal(uv_signal_t *watcher, int signo)
+void rts_child_reaping_use(void (*handler)(int))
 {
-    (void) watcher; /* the keeper's loop is never run */
-    (void) signo;
-}
-
-static int keep_libuv_handler(void)
-{
-    static uv_loop_t keeper;
-    static uv_signal_t watcher;
-    return uv_loop_init(&keeper) == 0 && uv_signal_init(&keeper, &watcher) == 0 &&
-           uv_signal_start(&watcher, on_keeper_signal, SIGCHLD) == 0;
-}
-
-/* What is called in place of a function of libc's, or NULL. */
-static void *replacement_of(const char *name, int is_libuv)
-{
-    if (strcmp(name, "waitpid") == 0) {
-        return (void *) reaping_waitpid;
-    }
-    /* libuv 1.52 and later try once by vfork whether a child shares their memory; posix_spawn is used
-     * when it does, and leaves no moment to close descriptors in the child. Else they fork as before. */
-    if (is_libuv && (strcmp(name, "fork") == 0 || strcmp(name, "vfork") == 0)) {
-        return (void *) noting_fork;
-    }
-    if (is_libuv && strcmp(name, "clone") == 0) {
-        return (void *) noting_clone;
-    }
-    return NULL;
-}
-
-/* What the dynamic linker has made read-only of an object: whole pages only. Where they are larger
- * than the linker thought (64 KiB, for an object laid out for 4 KiB), the last part is left writable,
- * with data beside it that must stay so. */
-typedef struct {
-    uintptr_t start, end;
-} relro_t;
-
-static void patch_slot(uintptr_t slot, void *function, const relro_t *relro)
-{
-    const uintptr_t page = (uintptr_t) sysconf(_SC_PAGESIZE);
-    void *start = (void *) (slot & ~(page - 1));
-    const int read_only = slot >= (relro->start & ~(page - 1)) && slot < (relro->end & ~(page - 1));
-    if (*(void **) slot == function ||
-        (read_only && mprotect(start, page, PROT_READ | PROT_WRITE) != 0)) {
-        return;
-    }
-    __atomic_store_n((void **) slot, function, __ATOMIC_RELEASE);
-    if (read_only) {
-        mprotect(start, page, PROT_READ);
-    }
-}
-
-static void patch_relocations(const struct dl_phdr_info *object, const ElfW(Rela) *relocations,
-                              size_t bytes, const ElfW(Sym) *symbols, const char *strings,
-                              const relro_t *relro, int is_libuv)
-{
-    for (size_t i = 0; i < bytes / sizeof(*relocations); i++) {
-        const ElfW(Rela) *relocation = &relocations[i];
-        if (!RELOCATES_FUNCTION(ELF64_R_TYPE(relocation->r_info))) {
-            continue;
-        }
-        const ElfW(Sym) *symbol = &symbols[ELF64_R_SYM(relocation->r_info)];
-        void *function = replacement_of(strings + symbol->st_name, is_libuv);
-        if (function == NULL) {
-            continue;
-        }
-        patch_slot(object->dlpi_addr + relocation->r_offset, function, relro);
-    }
-}
-
-/* Where the objects begin that are not like the others. Looked up before dl_iterate_phdr, never in
- * its callback: dladdr takes the dynamic linker's first lock, the callback runs under its second,
- * and a dlopen in another thread takes them in that order. */
-typedef struct {
-    const void *own;
-    const void *libuv; /* has uv_spawn: libuv itself, or a libnode that brings its own */
-} objects_t;
-
-static const void *object_of(void *function)
-{
-    Dl_info info;
-    return dladdr(function, &info) != 0 ? info.dli_fbase : NULL;
-}
-
-/* glibc has made an address of it, musl leaves it as it is in the file. */
-static const void *address_in(const struct dl_phdr_info *object, const ElfW(Dyn) *entry)
-{
-    const uintptr_t value = entry->d_un.d_ptr;
-    return (const void *) (value < object->dlpi_addr ? object->dlpi_addr + value : value);
-}
-
-static int patch_object(struct dl_phdr_info *object, size_t size, void *data)
-{
-    (void) size;
-    const objects_t *objects = data;
-    if (object->dlpi_addr == (uintptr_t) objects->own) {
-        return 0;
-    }
-    const ElfW(Dyn) *dynamic = NULL;
-    relro_t relro = {0, 0};
-    for (int i = 0; i < object->dlpi_phnum; i++) {
-        const ElfW(Phdr) *header = &object->dlpi_phdr[i];
-        if (header->p_type == PT_DYNAMIC) {
-            dynamic = (const void *) (object->dlpi_addr + header->p_vaddr);
-        } else if (header->p_type == PT_GNU_RELRO) {
-            relro.start = object->dlpi_addr + header->p_vaddr;
-            relro.end = relro.start + header->p_memsz;
-        }
-    }
-    const char *name = object->dlpi_name != NULL ? object->dlpi_name : "";
-    if (dynamic == NULL || strstr(name, "linux-vdso") != NULL) {
-        return 0;
-    }
-    const ElfW(Sym) *symbols = NULL;
-    const char *strings = NULL;
-    const ElfW(Rela) *tables[2] = {NULL, NULL};
-    size_t bytes[2] = {0, 0};
-    for (const ElfW(Dyn) *d = dynamic; d->d_tag != DT_NULL; d++) {
-        switch (d->d_tag) {
-        case DT_SYMTAB: symbols = address_in(object, d); break;
-        case DT_STRTAB: strings = address_in(object, d); break;
-        case DT_JMPREL: tables[0] = address_in(object, d); break;
-        case DT_PLTRELSZ: bytes[0] = d->d_un.d_val; break;
-        case DT_RELA: tables[1] = address_in(object, d); break;
-        case DT_RELASZ: bytes[1] = d->d_un.d_val; break;
-        default: break;
-        }
-    }
-    if (symbols == NULL || strings == NULL) {
-        return 0;
-    }
-    const int is_libuv = object->dlpi_addr == (uintptr_t) objects->libuv;
-    for (int i = 0; i < 2; i++) {
-        if (tables[i] != NULL) {
-            patch_relocations(object, tables[i], bytes[i], symbols, strings, &relro, is_libuv);
-        }
-    }
-    return 0;
+    atomic_store_explicit(&handler_of_libuv, handler, memory_order_release);
 }
 
 static void install(int sigchld_blocked)
 {
-    objects_t objects = {object_of((void *) rts_child_reaping_install),
-                         object_of((void *) uv_spawn)};
-    dl_iterate_phdr(patch_object, &objects);
+    /* libuv 1.52 and later try once by vfork whether a child shares their memory; posix_spawn is used
+     * when it does, and leaves no moment to close descriptors in the child. Else they fork as before. */
+    static const rts_replacement_t replacements[] = {
+        {"waitpid", (void *) reaping_waitpid, 0},
+        {"fork", (void *) noting_fork, 1},
+        {"vfork", (void *) noting_fork, 1},
+        {"clone", (void *) noting_clone, 1},
+    };
+    rts_interpose(replacements, sizeof(replacements) / sizeof(replacements[0]));
 
     sigaction(SIGCHLD, NULL, &handler_before);
-    if (!keep_libuv_handler()) {
-        return;
-    }
-    sigaction(SIGCHLD, NULL, &handler_of_libuv);
     atomic_store_explicit(&main_reads_signalfd, sigchld_blocked, memory_order_release);
     struct sigaction both = handler_before;
     if (!(both.sa_flags & SA_SIGINFO) && both.sa_handler == SIG_DFL) {

@@ -19,6 +19,9 @@ extern "C" {
  * sigchld_blocked: whether the main thread blocks SIGCHLD and reads it by signalfd. */
 void rts_child_reaping_install(int sigchld_blocked);
 
+/* Libuv's own handler, which it would have installed. Threads: any. */
+void rts_child_reaping_use(void (*handler)(int));
+
 #ifdef __cplusplus
 }
 #endif

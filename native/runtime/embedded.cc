@@ -21,6 +21,7 @@
 #include "addon/addon.h"
 #include "runtime/backend.h"
 #include "runtime/child_reaping.h"
+#include "runtime/guard.h"
 
 namespace rts {
 namespace {
@@ -121,17 +122,20 @@ std::string Describe(Isolate* isolate, Local<Context> context, const TryCatch& c
   return *utf8 != nullptr ? std::string(*utf8, utf8.length()) : "unknown error";
 }
 
-// From Node 20 on, Node-API reads no External but those of its own making, and only a binding has a
-// napi_env to make one with. Set while StartHost asks for the binding.
+// Set while StartHost asks for the binding: whoever else does, by process._linkedBinding, gets an empty
+// one. From Node 20 on, Node-API reads no External but those of its own making, and only a binding
+// has a napi_env to make one with.
 thread_local rts_channel_t* offered_channel = nullptr;
 
 napi_value RegisterBinding(napi_env env, napi_value exports) {
+  napi_value classes;
   napi_value channel;
-  if (offered_channel != nullptr &&
+  if (offered_channel != nullptr && napi_create_object(env, &classes) == napi_ok &&
       napi_create_external(env, offered_channel, nullptr, nullptr, &channel) == napi_ok) {
     napi_set_named_property(env, exports, "channel", channel);
+    napi_set_named_property(env, exports, "classes", rts_addon_register(env, classes));
   }
-  return rts_addon_register(env, exports);
+  return exports;
 }
 
 // Node keeps a pointer to it.
@@ -154,7 +158,7 @@ MaybeLocal<Value> CallMethod(Isolate* isolate, Local<Context> context, Local<Val
   return function.As<Function>()->Call(context, receiver, argc, argv);
 }
 
-// require("module").createRequire(host)(host).main(binding, channel, settings)
+// require("module").createRequire(host)(host).main(classes, channel, settings)
 MaybeLocal<Value> StartHost(const rts_host_context_t* host_context, Isolate* isolate,
                             Local<Context> context, Local<Object> process,
                             Local<Function> native_require) {
@@ -168,17 +172,20 @@ MaybeLocal<Value> StartHost(const rts_host_context_t* host_context, Isolate* iso
   Local<Value> require;
   Local<Value> host;
   Local<Value> binding;
+  Local<Value> classes;
   Local<Value> channel;
-  Local<Value> channel_name = text("channel");
   offered_channel = host_context->channel;
   const bool has_binding =
       CallMethod(isolate, context, process, "_linkedBinding", 1, &binding_name).ToLocal(&binding);
   offered_channel = nullptr;
-  // Nobody but the host is to have it.
-  if (!has_binding || !binding.As<Object>()->Get(context, channel_name).ToLocal(&channel) ||
-      binding.As<Object>()->Delete(context, channel_name).IsNothing()) {
-    return {};
-  }
+  if (!has_binding) return {};
+  // Node keeps the object, and gives it to whoever asks.
+  auto take = [&](const char* name, Local<Value>* out) {
+    Local<Object> from = binding.As<Object>();
+    return from->Get(context, text(name)).ToLocal(out) &&
+           from->Delete(context, text(name)).IsJust();
+  };
+  if (!take("classes", &classes) || !take("channel", &channel)) return {};
   if (!native_require->Call(context, v8::Undefined(isolate), 1, &module_name).ToLocal(&module) ||
       !CallMethod(isolate, context, module, "createRequire", 1, &host_path).ToLocal(&require) ||
       !require.As<Function>()
@@ -189,7 +196,7 @@ MaybeLocal<Value> StartHost(const rts_host_context_t* host_context, Isolate* iso
   Local<v8::ArrayBuffer> buffer = v8::ArrayBuffer::New(isolate, host_context->settings_bytes);
   memcpy(buffer->GetBackingStore()->Data(), host_context->settings, host_context->settings_bytes);
   Local<Value> settings = v8::Uint8Array::New(buffer, 0, host_context->settings_bytes);
-  Local<Value> argv[] = {binding, channel, settings};
+  Local<Value> argv[] = {classes, channel, settings};
   return CallMethod(isolate, context, host, "main", 3, argv);
 }
 
@@ -380,6 +387,7 @@ void Run(rts_host_context_t* context) {
   Once* process;
   {
     LockGuard guard(&once_lock);
+    rts_guard_install();
     rts_child_reaping_install(context->sigchld_blocked);
     process = InitializeOnce(context->max_heap_mb);
   }

@@ -10,6 +10,7 @@ import type { Call } from "./call.js";
 import { Channel, type NativeChannel } from "./channel.js";
 import { decode } from "./codec.js";
 import { messageOf, stackOf } from "./describe.js";
+import { beGuest } from "./guest.js";
 import { openInspector } from "./inspect.js";
 import { Dispatcher, type DispatcherOptions } from "./dispatcher.js";
 import { KeptCompiled } from "./kept.js";
@@ -64,8 +65,14 @@ export interface HostSettings extends DispatcherOptions {
 /**
  * Starts the host on a channel. It listens when its plugins are loaded.
  * @param settings HostSettings in MessagePack.
+ * @param isGuest Whether the process is nginx's.
  */
-export function main(binding: Binding, external: unknown, settings: Uint8Array): void {
+export function main(
+  binding: Binding,
+  external: unknown,
+  settings: Uint8Array,
+  isGuest = true,
+): void {
   const options = decode(settings, 0, settings.length) as HostSettings;
   process.setSourceMapsEnabled(true);
   const native = new binding.Channel(external);
@@ -100,6 +107,7 @@ export function main(binding: Binding, external: unknown, settings: Uint8Array):
     },
   };
   logger.captureConsole();
+  if (isGuest) beGuest(logger);
   if (options.inspect !== "") openInspector(options.inspect, logger);
 
   process.on("uncaughtExceptionMonitor", (error) => {

@@ -58,7 +58,7 @@ function serve(binding: ProgramBinding, fd: number): void {
   }
   link.tell(TELL_NODE, Number(process.versions.modules), process.version);
   try {
-    main(binding, link.channel, link.settings);
+    main(binding, link.channel, link.settings, false);
   } catch (error) {
     fail(UNAVAILABLE, stackOf(error));
   }

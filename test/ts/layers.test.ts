@@ -33,7 +33,7 @@ interface NativeRoom {
   readonly foreign: RegExp;
 }
 
-type Sources = Record<"channel" | "runtime" | "embedded" | "addon", string[]>;
+type Sources = Record<"channel" | "runtime" | "embedded" | "addon" | "program", string[]>;
 const sources = JSON.parse(read("native/sources.json")) as Sources;
 const NOTHING = /^(?!)/;
 const PUBLIC = "(resty_ts|rts_errors)\\.h";
@@ -60,7 +60,7 @@ const nativeRooms: Record<string, NativeRoom> = {
     foreign: /^(node|node_api|v8|uv)\.h$/,
   },
   addon: {
-    files: [...sources.addon, ...filesBelow("native/addon", /\.h$/)],
+    files: [...sources.addon, ...sources.program, ...filesBelow("native/addon", /\.h$/)],
     ours: new RegExp(`^(addon/.*|channel/.*|${PUBLIC})$`),
     foreign: /^(napi|node_api|uv)\.h$/,
   },
