@@ -23,6 +23,7 @@ local ipairs = ipairs
 local setmetatable = setmetatable
 local failure = require "resty.ts.failure"
 local math_floor = math.floor
+local math_min = math.min
 
 local _M = {
     _VERSION = "0.1.0",
@@ -32,6 +33,8 @@ local _M = {
 }
 
 local MiB = 1048576
+-- Between two starts that the machine has no room for.
+local MOST_START_DELAY_S = 10
 -- Of modules, and of their functions: the host knows each by a number from then on.
 local MOST_NAMES = 10000
 
@@ -47,6 +50,7 @@ local OPTIONS = {
     shared = { "boolean", false },
     environment = { "table" },
     kill_ms = { "number", 1000, 0, 60000 },
+    replace_worker = { "boolean", true },
     host = { "string" },
     runtime_dir = { "string" },
     privileged_agent = { "boolean", false },
@@ -132,6 +136,22 @@ local function new_log(number, count)
 end
 
 
+local start
+
+
+-- Has `start` try again: no memory, descriptors or threads are left now.
+local function start_later(options, err, delay_s)
+    why_not_started = err .. ": it is tried again"
+    ngx.log(ngx.ERR, "resty.ts: ", err, ": the next start is in ", delay_s, " s")
+    ngx.timer.at(delay_s, function(premature)
+        if not premature then
+            start(options, math_min(2 * delay_s, MOST_START_DELAY_S))
+        end
+    end)
+    return true
+end
+
+
 -- Starts Node, in this process or beside it. Options and their defaults: docs/lua-api.md.
 --
 -- In nginx, to be called in init_worker_by_lua*: returns at once, and calls wait until Node is
@@ -143,6 +163,12 @@ function _M.start(options)
     if type(options) ~= "table" then
         error("ts.start takes a table of options", 2)
     end
+    return start(options)
+end
+
+
+-- delay_s: when to try once more, where the machine had no room.
+function start(options, delay_s)
     local checked, err, code = check_options(options)
     if not checked then
         return nil, err, code
@@ -177,8 +203,12 @@ function _M.start(options)
         local ok
         ok, err, code = started:start(native.dir, checked.host or native.find_host())
         if not ok then
-            for j = 1, #all do
+            all[i] = started
+            for j = 1, i do
                 all[j]:stop(1000)
+            end
+            if code == "system" and wait.in_nginx then
+                return start_later(options, err, delay_s or 0.1)
             end
             return nil, err, code
         end

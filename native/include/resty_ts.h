@@ -307,7 +307,7 @@ uint32_t rts_requests_ended(uint32_t *ids, uint32_t max);
  * process, and loads the host.
  * Returns at once; how it goes is in rts_runtime_status, and the doorbell rings at each change.
  * Threads: Lua.
- * Owns: the caller, until rts_runtime_destroy; the strings of options are copied. The channel
+ * Owns: the caller, until rts_runtime_reap or rts_runtime_leave; the strings of options are copied. The channel
  * must outlive the runtime.
  * Returns: 0, RTS_E_BAD_OPTION, RTS_E_NO_HOST, RTS_E_SYSTEM. */
 int rts_runtime_start(rts_channel_t *channel, const rts_runtime_options_t *options,
@@ -343,10 +343,15 @@ size_t rts_runtime_stack(rts_runtime_t *runtime, char *text, size_t size);
  * Returns: 1 when it is freed (or was), 0 when it has not ended yet. */
 int rts_runtime_reap(rts_runtime_t **runtime);
 
-/* Stops *runtime (1 s at most, 10 s while it starts) and frees it, destroys its channel, and sets
- * *runtime to NULL. What a thread that did not end still uses is left alone. NULL is allowed.
+/* Whether its thread has ended.
  * Threads: Lua. */
-void rts_runtime_destroy(rts_runtime_t **runtime);
+int rts_runtime_ended(rts_runtime_t *runtime);
+
+/* At the process's end: asks all runtimes to end, waits for this one, until 0.8 s after it was first
+ * asked to, frees it, destroys its channel, and sets *runtime to NULL. What a thread that did not end
+ * still uses is left alone, and the process leaves by _exit. NULL is allowed.
+ * Threads: Lua. */
+void rts_runtime_leave(rts_runtime_t **runtime);
 
 /* ffi:end */
 #pragma GCC visibility pop

@@ -26,7 +26,10 @@
 #include "runtime/process.h"
 
 enum { RTS_RUNTIME_EMBEDDED, RTS_RUNTIME_PROCESS, RTS_RUNTIME_AUTO };
-enum { NODE_STACK_BYTES = 8 << 20, EXIT_WAIT_MS = 1000, START_WAIT_MS = 10000, PATIENCE_MS = 100 };
+enum { NODE_STACK_BYTES = 8 << 20 };
+/* How long after it was first asked to end a runtime is interrupted, and is left alone: nginx has ended
+ * a second after it was told to. */
+enum { PATIENCE_US = 100000, EXIT_WAIT_US = 800000 };
 
 struct rts_runtime {
     rts_host_context_t context; /* first: report() casts back */
@@ -44,19 +47,22 @@ struct rts_runtime {
     pid_t process;
     _Atomic int state; /* a copy of status.state, stored under status_lock */
     int thread_ended; /* under status_lock */
+    uint64_t asked_us; /* when it was first asked to end, or 0; the Lua side's and at exit */
     pthread_mutex_t status_lock;
     pthread_cond_t ended;
     rts_runtime_status_t status;
     rts_runtime_t *next;
 };
 
-/* All runtimes of this process, for the exit hook. */
+/* All runtimes of this process, for the exit hook. Node threads take hook_lock alone: at exit the
+ * other one is held while they end. */
 static struct {
     pthread_mutex_t lock;
     rts_runtime_t *first;
+    pthread_mutex_t hook_lock;
     const rts_backend_t *backend;
     int hooked;
-} process_state = {.lock = PTHREAD_MUTEX_INITIALIZER};
+} process_state = {.lock = PTHREAD_MUTEX_INITIALIZER, .hook_lock = PTHREAD_MUTEX_INITIALIZER};
 
 static int fail(char *errbuf, size_t *errlen, int code, const char *format, ...)
 {
@@ -71,34 +77,87 @@ static int fail(char *errbuf, size_t *errlen, int code, const char *format, ...)
     return -code;
 }
 
-/* While Node initializes it cannot be interrupted, and the process cannot leave safely; but that
- * is a matter of milliseconds, on a busy machine of some more. */
-static uint32_t exit_wait_ms(const rts_runtime_t *runtime)
+static int wait_until(rts_runtime_t *runtime, uint64_t end_us)
 {
-    return rts_runtime_state(runtime) == RTS_STATE_STARTING ? START_WAIT_MS : EXIT_WAIT_MS;
+    const struct timespec end = {.tv_sec = (time_t) (end_us / 1000000),
+                                 .tv_nsec = (long) (end_us % 1000000) * 1000};
+    pthread_mutex_lock(&runtime->status_lock);
+    while (!runtime->thread_ended &&
+           pthread_cond_timedwait(&runtime->ended, &runtime->status_lock, &end) != ETIMEDOUT) {
+    }
+    const int ended = runtime->thread_ended;
+    pthread_mutex_unlock(&runtime->status_lock);
+    return ended;
+}
+
+static void interrupt(rts_runtime_t *runtime, int hard)
+{
+    pthread_mutex_lock(&runtime->context.lock);
+    runtime->context.stop_requested = 1;
+    const rts_backend_t *backend = runtime->backend;
+    pthread_mutex_unlock(&runtime->context.lock);
+    if (runtime->asked_us == 0) {
+        runtime->asked_us = rts_now_us();
+    }
+    if (backend != NULL) {
+        backend->interrupt(&runtime->context, hard);
+    }
+}
+
+/* Terminated in the middle of some of its own C++, Node 18 aborts (a Worker's exit, say): so it is
+ * asked first. Returns whether it has ended by end_us. */
+static int end_by(rts_runtime_t *runtime, uint64_t end_us)
+{
+    interrupt(runtime, 0);
+    const uint64_t patience_us = runtime->asked_us + PATIENCE_US;
+    if (wait_until(runtime, patience_us < end_us ? patience_us : end_us)) {
+        return 1;
+    }
+    interrupt(runtime, 1);
+    return wait_until(runtime, end_us);
+}
+
+/* At the process's end: all are asked at once, so that each has its time while others have theirs. */
+static int end_at_exit(rts_runtime_t *runtime)
+{
+    if (runtime->asked_us == 0 && rts_runtime_state(runtime) <= RTS_STATE_RUNNING) {
+        for (rts_runtime_t *one = process_state.first; one != NULL; one = one->next) {
+            interrupt(one, 0);
+        }
+    }
+    return end_by(runtime, runtime->asked_us + EXIT_WAIT_US);
 }
 
 /* Ends what can be ended before the static destructors of libnode run: those would destroy
- * what V8's and our threads still use. */
-static void leave_runtimes(int status)
+ * what V8's and our threads still use. Returns whether all has ended. */
+static int end_runtimes(void)
 {
     int all_ended = 1;
     pthread_mutex_lock(&process_state.lock);
     for (rts_runtime_t *runtime = process_state.first; runtime != NULL; runtime = runtime->next) {
-        if (runtime->process == getpid() &&
-            rts_runtime_stop(runtime, exit_wait_ms(runtime)) != RTS_OK) {
+        if (runtime->process == getpid() && !rts_runtime_ended(runtime) && !end_at_exit(runtime)) {
             all_ended = 0;
         }
     }
-    const rts_backend_t *backend = process_state.backend;
-    process_state.backend = NULL;
     pthread_mutex_unlock(&process_state.lock);
     if (!all_ended) {
-        fflush(NULL);
-        _exit(status);
+        return 0;
     }
+    pthread_mutex_lock(&process_state.hook_lock);
+    const rts_backend_t *backend = process_state.backend;
+    process_state.backend = NULL;
+    pthread_mutex_unlock(&process_state.hook_lock);
     if (backend != NULL && backend->dispose != NULL) {
         backend->dispose();
+    }
+    return 1;
+}
+
+static void leave_runtimes(int status)
+{
+    if (!end_runtimes()) {
+        fflush(NULL);
+        _exit(status);
     }
 }
 
@@ -124,12 +183,16 @@ static void forget_parent_after_fork(void)
 }
 
 /* Exit handlers run last-registered first, and libnode registers the destructors of some statics
- * when it first uses them. So this is called at each stage of the start; what it registers twice
- * does nothing the second time. */
+ * when it first uses them. So this is called at each stage of the start, and once more when a thread
+ * is left alone; what it registers twice does nothing the second time. backend: NULL where it is not
+ * known yet. Where glibc lets us the main thread's exit ends all before any of these
+ * (at_main_exit). */
 static void hook_process_exit(const rts_backend_t *backend)
 {
-    pthread_mutex_lock(&process_state.lock);
-    process_state.backend = backend;
+    pthread_mutex_lock(&process_state.hook_lock);
+    if (backend != NULL) {
+        process_state.backend = backend;
+    }
 #ifdef __GLIBC__
     on_exit(on_process_exit, NULL);
 #else
@@ -139,8 +202,36 @@ static void hook_process_exit(const rts_backend_t *backend)
         process_state.hooked = 1;
         pthread_atfork(NULL, NULL, forget_parent_after_fork);
     }
-    pthread_mutex_unlock(&process_state.lock);
+    pthread_mutex_unlock(&process_state.hook_lock);
 }
+
+#ifdef __GLIBC__
+extern int __cxa_thread_atexit_impl(void (*)(void *), void *, void *);
+extern void *__dso_handle;
+
+/* exit() calls the destructors of its thread's variables before all exit handlers, also those that
+ * libnode registers meanwhile. Only these know the status. */
+static void at_main_exit(void *unused)
+{
+    (void) unused;
+    if (!end_runtimes()) {
+        hook_process_exit(NULL);
+    }
+}
+
+static void hook_main_exit(void)
+{
+    static int hooked;
+    if (!hooked && syscall(SYS_gettid) == getpid()) {
+        hooked = 1;
+        __cxa_thread_atexit_impl(at_main_exit, NULL, &__dso_handle);
+    }
+}
+#else
+static void hook_main_exit(void)
+{
+}
+#endif
 
 static void report(rts_host_context_t *context, int state, int error, const char *text)
 {
@@ -349,6 +440,9 @@ int rts_runtime_start(rts_channel_t *channel, const rts_runtime_options_t *optio
     runtime->next = process_state.first;
     process_state.first = runtime;
     pthread_mutex_unlock(&process_state.lock);
+    /* Before libnode is there: the process may exit while it is loaded. */
+    hook_process_exit(NULL);
+    hook_main_exit();
 
     const int error = start_thread(runtime);
     if (error != 0) {
@@ -374,20 +468,9 @@ void rts_runtime_status(rts_runtime_t *runtime, rts_runtime_status_t *out)
     pthread_mutex_unlock(&runtime->status_lock);
 }
 
-static int wait_for_end(rts_runtime_t *runtime, uint32_t timeout_ms)
+int rts_runtime_ended(rts_runtime_t *runtime)
 {
-    struct timespec deadline;
-    clock_gettime(CLOCK_MONOTONIC, &deadline);
-    deadline.tv_sec += timeout_ms / 1000;
-    deadline.tv_nsec += (long) (timeout_ms % 1000) * 1000000;
-    if (deadline.tv_nsec >= 1000000000) {
-        deadline.tv_sec++;
-        deadline.tv_nsec -= 1000000000;
-    }
     pthread_mutex_lock(&runtime->status_lock);
-    while (!runtime->thread_ended &&
-           pthread_cond_timedwait(&runtime->ended, &runtime->status_lock, &deadline) != ETIMEDOUT) {
-    }
     const int ended = runtime->thread_ended;
     pthread_mutex_unlock(&runtime->status_lock);
     return ended;
@@ -395,24 +478,9 @@ static int wait_for_end(rts_runtime_t *runtime, uint32_t timeout_ms)
 
 int rts_runtime_stop(rts_runtime_t *runtime, uint32_t timeout_ms)
 {
-    pthread_mutex_lock(&runtime->context.lock);
-    runtime->context.stop_requested = 1;
-    const rts_backend_t *backend = runtime->backend;
-    pthread_mutex_unlock(&runtime->context.lock);
-
-    /* Terminated in the middle of some of its own C++, Node 18 aborts (a Worker's exit, say): so
-     * it is asked first. */
-    int ended = 0;
-    if (backend != NULL) {
-        const uint32_t patience_ms = timeout_ms < PATIENCE_MS ? timeout_ms : PATIENCE_MS;
-        backend->interrupt(&runtime->context, 0);
-        ended = wait_for_end(runtime, patience_ms);
-        timeout_ms -= patience_ms;
-        if (!ended) {
-            backend->interrupt(&runtime->context, 1);
-        }
-    }
-    return ended || wait_for_end(runtime, timeout_ms) ? RTS_OK : -RTS_E_TIMEOUT;
+    runtime->asked_us = rts_now_us();
+    return end_by(runtime, runtime->asked_us + (uint64_t) timeout_ms * 1000) ? RTS_OK
+                                                                             : -RTS_E_TIMEOUT;
 }
 
 void rts_runtime_fail(rts_runtime_t *runtime, int code)
@@ -423,6 +491,7 @@ void rts_runtime_fail(rts_runtime_t *runtime, int code)
         runtime->context.fail_code = code;
     }
     pthread_mutex_unlock(&runtime->context.lock);
+    runtime->asked_us = rts_now_us();
     if (backend != NULL) {
         backend->interrupt(&runtime->context, 1);
     }
@@ -461,10 +530,7 @@ int rts_runtime_reap(rts_runtime_t **holder)
         *holder = NULL;
         return 1;
     }
-    pthread_mutex_lock(&runtime->status_lock);
-    const int ended = runtime->thread_ended;
-    pthread_mutex_unlock(&runtime->status_lock);
-    if (!ended) {
+    if (!rts_runtime_ended(runtime)) {
         return 0;
     }
     *holder = NULL;
@@ -472,13 +538,19 @@ int rts_runtime_reap(rts_runtime_t **holder)
     return 1;
 }
 
-void rts_runtime_destroy(rts_runtime_t **holder)
+void rts_runtime_leave(rts_runtime_t **holder)
 {
     rts_runtime_t *runtime = *holder;
     *holder = NULL;
-    if (runtime == NULL || runtime->process != getpid() ||
-        rts_runtime_stop(runtime, exit_wait_ms(runtime)) != RTS_OK) {
+    if (runtime == NULL || runtime->process != getpid()) {
         return;
     }
-    bury(runtime);
+    pthread_mutex_lock(&process_state.lock);
+    const int ended = rts_runtime_ended(runtime) || end_at_exit(runtime);
+    pthread_mutex_unlock(&process_state.lock);
+    if (ended) {
+        bury(runtime);
+    } else {
+        hook_process_exit(NULL);
+    }
 }

@@ -122,5 +122,6 @@ int rts_runtime_stop(rts_runtime_t *runtime, uint32_t timeout_ms);
 void rts_runtime_fail(rts_runtime_t *runtime, int code);
 size_t rts_runtime_stack(rts_runtime_t *runtime, char *text, size_t size);
 int rts_runtime_reap(rts_runtime_t **runtime);
-void rts_runtime_destroy(rts_runtime_t **runtime);
+int rts_runtime_ended(rts_runtime_t *runtime);
+void rts_runtime_leave(rts_runtime_t **runtime);
 ]]

@@ -74,7 +74,8 @@ function _M.new(lib, options, log)
         short_lives = 0,        -- that ended soon, in a row
         restart_at = nil,       -- when the next life is to begin, while calls are refused
         replay = nil,           -- of whoever must tell each environment something
-        served = false,         -- whether a life has been ready
+        start_patience = 2,     -- how many times start_timeout_ms a start goes on: lives.lua's
+        stuck_since = nil,      -- when a start was first put off as others do not end
         kept = {},              -- name -> text: what an environment leaves to the next
         kept_bytes = 0,
         last_end = nil,         -- { code, text, stack }: of the last life that ended

@@ -166,8 +166,8 @@ end
 
 -- Stops the runtime. Returns true, or nil, err, code when it does not end in time.
 function _M:stop(timeout_ms)
-    if self.released then
-        return true
+    if self.released or not self.channel.c then
+        return true -- it has ended, or never begun
     end
     local deadline = self.now_ms() + timeout_ms
     self.stopped = true
@@ -194,9 +194,8 @@ function _M:release()
     end
     self.last_report = self:report()
     self.released = true
-    local last = self.life or self.dead
+    self.graves[#self.graves + 1] = self.life or self.dead
     self.life, self.dead = nil, nil
-    self.lib.rts_runtime_destroy(last.holder)
     self:reap()
 end
 

@@ -3,8 +3,9 @@
 --
 -- Runs on the Lua side; nothing here yields. Invariants: calls that the host had begun fail with
 -- the reason, those that were only queued go on in the next life; an environment that keeps ending
--- soon is started less and less often, and meanwhile calls fail at once with `unavailable`; a life
--- is freed only when its thread has ended, however long that takes.
+-- soon is started less and less often, and meanwhile calls fail at once; no start is the last one;
+-- a life is freed only when its thread has ended, however long that takes, and no more than two of
+-- a worker do not end.
 
 local bit = require "bit"
 local buffers = require "resty.ts.buffers"
@@ -21,6 +22,7 @@ local ffi_new = ffi.new
 local ffi_str = ffi.string
 local band = bit.band
 local tonumber = tonumber
+local math_max = math.max
 local math_min = math.min
 
 local ABANDONED = slots.ABANDONED
@@ -31,15 +33,9 @@ local KIND_NOTIFY = wire.KIND_NOTIFY
 local KIND_MODULE = wire.KIND_MODULE
 local KIND_FUNCTION = wire.KIND_FUNCTION
 local STATE_FAILED = 3
-local STALLED, PROTOCOL, START_TIMEOUT
+local NUMBER_BY_CODE = {}
 for number, code in pairs(CODE_BY_NUMBER) do
-    if code == "stalled" then
-        STALLED = number
-    elseif code == "protocol" then
-        PROTOCOL = number
-    elseif code == "start_timeout" then
-        START_TIMEOUT = number
-    end
+    NUMBER_BY_CODE[code] = number
 end
 
 -- A life shorter than this, in ms, is one of a crash loop.
@@ -49,14 +45,24 @@ local LEAST_DELAY_MS, MOST_DELAY_MS, MOST_CONNECT_DELAY_MS = 100, 10000, 500
 local PATIENCE_MS = 1250
 local STACK_BYTES = 4194304
 local SCRATCH_BYTES = 4096
--- Another start would end the same way, where none has succeeded yet: files may be replaced later.
+-- A start goes on for so many times start_timeout_ms, and twice as long each time that this was too
+-- short, up to so many: a busy machine needs its time.
+local LEAST_PATIENCE, MOST_PATIENCE = 2, 64
+-- Another start ends the same way until somebody mends the cause.
 local FINAL = { no_libnode = true, wrong_abi = true, no_host = true, no_node = true,
                 bad_option = true }
+-- So many environments of a worker may be left that do not end: no other is started beside them. A
+-- thread that has this long to end after its environment is one of these.
+local MOST_LEFT, TEARDOWN_MS = 2, 1000
+-- How long they may take to end all the same before the worker is replaced.
+local REPLACE_MS = 2000
 
 local scratch = ffi_new("uint8_t[?]", SCRATCH_BYTES)
 
 -- Of all clients: no two environments of a process have the same number.
 local generations = 0
+-- Of all clients: lives that have ended, and whose threads may not have.
+local ended_lives = {}
 
 local _M = {}
 
@@ -137,7 +143,7 @@ function _M:begin_life(messages)
     local generation = next_generation()
     -- At exit nginx closes the Lua state: this ends the Node thread before static destructors run.
     -- Set before there is one, as a signal may end plain LuaJIT at any instruction.
-    local holder = ffi.gc(ffi_new("rts_runtime_t *[1]"), lib.rts_runtime_destroy)
+    local holder = ffi.gc(ffi_new("rts_runtime_t *[1]"), lib.rts_runtime_leave)
     local code = lib.rts_runtime_start(c, self:runtime_options(generation), holder,
                                        native.error_args())
     if code ~= 0 then
@@ -154,8 +160,9 @@ function _M:begin_life(messages)
         self.graves[#self.graves + 1] = self.dead
         self.dead = nil
     end
-    self.life = { holder = holder, runtime = holder[0], generation = generation, ready = false,
-                  ready_at = 0, ending = nil, begun = nil, since = 0 }
+    self.life = { lib = lib, holder = holder, runtime = holder[0], generation = generation,
+                  ready = false, ready_at = 0, ending = nil, begun = nil, since = 0, timeouts = 0,
+                  ended_at = 0, left = false }
     self.stats.lives = self.stats.lives + 1
     self.generation = generation
     self.why, self.restart_at = nil, nil
@@ -182,28 +189,40 @@ function _M:on_ready()
         self.generation = next_generation()
     else
         life.ready, life.ready_at = true, self.now_ms()
-        self.served = true
+        self.start_patience = LEAST_PATIENCE
         self.state = "ready"
         self:tell_choice()
     end
 end
 
 
--- The environment has not become ready in time.
+-- Has the environment end, and at the latest in PATIENCE_MS has it taken for ended.
+local function give_up(self, life, code, text)
+    life.code, life.text = code, text
+    life.ending = self.now_ms() + PATIENCE_MS
+    self.lib.rts_runtime_fail(life.runtime, NUMBER_BY_CODE[code])
+    self.waiting:sweep_later()
+end
+
+
+-- Another start_timeout_ms have passed. In a worker that was paused many of them count as one.
 function _M:start_timed_out(life)
-    if self.life ~= life or life.ready then
+    if self.life ~= life or life.ready or life.ending or self.stopped then
         return
     end
-    local text = "the runtime was not ready within " .. self.options.start_timeout_ms .. " ms"
-    if self.state == "starting" then
-        self:refuse("failed", "start_timeout", text)
-        self.log(1, "the runtime was not ready within start_timeout_ms")
-        self.lib.rts_runtime_stop(life.runtime, 0)
-    else
-        self.lib.rts_runtime_fail(life.runtime, START_TIMEOUT)
-        self.fault = { code = "start_timeout", text = text }
-        self:check_life()
+    life.timeouts = life.timeouts + 1
+    local timeout_ms = self.options.start_timeout_ms
+    if life.timeouts >= self.start_patience then
+        self.start_patience = math_min(2 * self.start_patience, MOST_PATIENCE)
+        give_up(self, life, "start_timeout", "the runtime was not ready within " .. life.timeouts
+                                             .. " times start_timeout_ms, " .. timeout_ms .. " ms")
+        return
     end
+    if life.timeouts == 1 then
+        self.log(2, "the runtime is not ready after start_timeout_ms, " .. timeout_ms
+                    .. " ms: calls wait on, each until its own deadline")
+    end
+    self.waiting:watch_start(timeout_ms, life)
 end
 
 
@@ -250,16 +269,36 @@ local function left_over(self)
 end
 
 
+-- How many environments of the worker do not end.
+local function count_left(now)
+    local count = 0
+    for i = #ended_lives, 1, -1 do
+        local life = ended_lives[i]
+        if life.holder[0] == nil or life.lib.rts_runtime_ended(life.runtime) ~= 0 then
+            table.remove(ended_lives, i)
+        elseif life.left or now - life.ended_at >= TEARDOWN_MS then
+            count = count + 1
+        end
+    end
+    return count
+end
+
+
 -- Calls fail at once for a while.
-local function back_off(self, delay_ms, text, messages)
+local function back_off(self, delay_ms, code, text, messages)
     for _, message in ipairs(messages or {}) do
         buffers.give(message.buffer, message.size)
     end
-    text = text .. "; the next start is in " .. delay_ms .. " ms"
     self.restart_at = self.now_ms() + delay_ms
-    self:refuse("backing_off", "unavailable", text)
-    self.log(1, "crash loop: " .. text)
-    self.waiting:restart_later(delay_ms)
+    local told = text .. "; the next start is in " .. delay_ms .. " ms"
+    if FINAL[code] then
+        self:refuse("failed", code, text)
+        self.log(1, told .. ", with the next call")
+    else
+        self:refuse("backing_off", "unavailable", told)
+        self.log(1, "crash loop: " .. told)
+        self.waiting:restart_later(delay_ms)
+    end
 end
 
 
@@ -276,22 +315,42 @@ local function delay_after(self, life)
 end
 
 
--- Starts the next life, now or later.
-local function go_on(self, life, text, messages)
+-- Starts the next life now, unless those that do not end are too many. Returns true; or nil, err,
+-- code.
+local function begin_next(self, messages)
+    local now = self.now_ms()
+    local left = count_left(now)
+    if left < MOST_LEFT then
+        self.stuck_since = nil
+        return self:begin_life(messages)
+    end
+    self.stuck_since = self.stuck_since or now
+    local text = left .. " environments do not end: their handlers are blocked in native code"
+    if now - self.stuck_since >= REPLACE_MS and self.options.replace_worker
+       and self.waiting.replace_worker()
+    then
+        text = text .. "; this worker exits, and nginx's master starts another in its place"
+    end
+    return failure("unavailable", text)
+end
+
+
+-- Starts the next life, now or later. life: the one before, or nil where none began.
+local function go_on(self, life, code, text, messages)
     local delay_ms = delay_after(self, life)
+    if FINAL[code] and delay_ms == 0 then
+        delay_ms = LEAST_DELAY_MS
+    end
     if delay_ms == 0 then
         self.state = self.state == "starting" and "starting" or "restarting"
-        local ok, err = self:begin_life(messages)
+        local ok, err, why = begin_next(self, messages)
         if ok then
             return
         end
-        text = err
-        delay_ms = delay_after(self, nil)
-        if delay_ms == 0 then
-            delay_ms = LEAST_DELAY_MS
-        end
+        code, text = why, err
+        delay_ms = math_max(LEAST_DELAY_MS, delay_after(self, nil))
     end
-    back_off(self, delay_ms, text, messages)
+    back_off(self, delay_ms, code, text, messages)
 end
 
 
@@ -299,6 +358,9 @@ local function end_life(self, code, text)
     local life = self.life
     self.life, self.fault = nil, nil
     self.dead = life
+    life.ended_at = self.now_ms()
+    life.left = self.lib.rts_runtime_state(life.runtime) ~= STATE_FAILED
+    ended_lives[#ended_lives + 1] = life
     local stack = stack_of(self, life)
     if code == "stalled" and not stack then
         text = text .. "; it did not say where: it is in native code, or stopped"
@@ -317,11 +379,7 @@ local function end_life(self, code, text)
                 .. (started and "; " .. failed .. " calls in flight failed, " .. #messages
                                 .. " queued messages go on" or ""))
     self:drop_unlogged(entries, "the environment ended before their handlers had")
-    if FINAL[code] and not self.served then
-        self:refuse("failed", code, text)
-        return
-    end
-    go_on(self, life, (TEXT[code] or code) .. ": " .. text, messages)
+    go_on(self, life, code, (TEXT[code] or code) .. ": " .. text, messages)
 end
 
 
@@ -357,7 +415,7 @@ end
 function _M:broken(what)
     if not self.fault and self.life then
         self.fault = { code = "protocol", text = what }
-        self.lib.rts_runtime_fail(self.life.runtime, PROTOCOL)
+        self.lib.rts_runtime_fail(self.life.runtime, NUMBER_BY_CODE.protocol)
     end
 end
 
@@ -367,9 +425,9 @@ function _M:try_again()
     if self.restart_at and not self.stopped and self.now_ms() >= self.restart_at then
         self.restart_at = nil
         self.state = "restarting"
-        local ok, err = self:begin_life()
+        local ok, err, code = begin_next(self)
         if not ok then
-            back_off(self, delay_after(self, nil), err)
+            back_off(self, math_max(LEAST_DELAY_MS, delay_after(self, nil)), code, err)
         end
     end
     return not self.why
@@ -395,14 +453,14 @@ end
 -- blocked: whether the worker blocks for an answer, so that no timer tells whose deadline is past.
 function _M:watch(blocked)
     local life = self.life
-    if not life or not life.ready then
+    if not life or not life.ready and not life.ending then
         return
     end
     local now = self.now_ms()
     if life.ending then
         if now >= life.ending then
             -- It does not end: native code, or stopped. Its thread is left to itself.
-            self.fault = { code = "stalled", text = life.text }
+            self.fault = { code = life.code, text = life.text }
             self:check_life()
         end
         return
@@ -415,10 +473,9 @@ function _M:watch(blocked)
     elseif now - life.since >= self.options.stall_ms
            and (self.abandoned > 0 or past_deadline(self, now - life.since))
     then
-        life.text = "a handler has not come back to the event loop for more than "
-                    .. self.options.stall_ms .. " ms past the deadline of a call"
-        life.ending = now + PATIENCE_MS
-        self.lib.rts_runtime_fail(life.runtime, STALLED)
+        give_up(self, life, "stalled", "a handler has not come back to the event loop for more "
+                                       .. "than " .. self.options.stall_ms
+                                       .. " ms past the deadline of a call")
     end
 end
 
@@ -455,6 +512,7 @@ end
 -- Whether `sweep` has anything to wait for.
 function _M:unsettled()
     return self.pending > 0 or #self.graves > 0 or self.carried ~= nil
+           or self.life ~= nil and self.life.ending ~= nil
 end
 
 

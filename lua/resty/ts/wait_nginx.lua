@@ -6,6 +6,7 @@
 -- another is made.
 
 local native = require "resty.ts.native"
+local ngx_process = require "ngx.process"
 local ngx_semaphore = require "ngx.semaphore"
 local waiter_nginx = require "resty.ts.waiter_nginx"
 
@@ -94,6 +95,16 @@ function on_start_deadline(premature, self, life)
     if not premature then
         self.client:start_timed_out(life)
     end
+end
+
+
+-- Has this worker exit gracefully, where nginx's master starts another then. Returns whether.
+function nginx.replace_worker()
+    if ngx_process.type() ~= "worker" then
+        return false
+    end
+    ngx_process.signal_graceful_exit()
+    return true
 end
 
 
@@ -217,6 +228,12 @@ function nginx:new_waiter()
     end
     return { sem = ngx_semaphore.new(0), done = false, ok = false, value = nil, text = nil,
              sent = 0 }
+end
+
+
+-- What a coroutine waits on with wait(seconds) until another calls post(1).
+function nginx.new_signal()
+    return ngx_semaphore.new(0)
 end
 
 

@@ -54,6 +54,11 @@ function plain:watch_start(timeout_ms, life)
 end
 
 
+function plain.replace_worker()
+    return false
+end
+
+
 -- The next call finds that it is time.
 function plain.restart_later()
 end
@@ -66,7 +71,8 @@ function plain:start()
     while client.state == "starting" do
         local left = self.start_deadline - client.now_ms()
         if left <= 0 then
-            client:start_timed_out(self.starting)
+            client:refuse("failed", "start_timeout", "the runtime was not ready within "
+                                                     .. client.options.start_timeout_ms .. " ms")
         else
             client.channel.lib.rts_cq_wait(client.channel.c, client.channel.cq_head, 0,
                                            (left < 5 and left or 5) * 1000)
@@ -204,8 +210,9 @@ local function sleep(self, left)
         client:reap()
     end
     if self.starting and client.now_ms() >= self.start_deadline then
-        client:start_timed_out(self.starting)
+        local life = self.starting
         self.starting = nil
+        client:start_timed_out(life)
     end
 end
 

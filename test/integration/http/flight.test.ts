@@ -1,4 +1,4 @@
-/** Requests that come before a chain is configured: one of them asks the host, the others wait. */
+/** Requests that come before a chain is configured: the host is asked once, and all wait for it. */
 import assert from "node:assert/strict";
 import type { ServerResponse } from "node:http";
 import { test } from "node:test";
@@ -10,6 +10,8 @@ import { withPlugins } from "../../support/plugins.js";
 import { withUpstream } from "../../support/upstream.js";
 
 const REQUESTS = 30;
+/** Less than start_timeout_ms, which a setup may take; more than plugins may take to be ended. */
+const EXIT_MS = 5000;
 
 interface Setups {
   nginx: Nginx;
@@ -34,9 +36,14 @@ const gatedBy = (port: number): string =>
 const options: NginxOptions = {
   locations: {
     "= /x": "lua_check_client_abort on;" + phase("access", `http.access("gated")`) + ok,
+    "= /make": plainContent(`
+      assert(ngx.timer.at(0, function()
+          package.loaded.short = require("resty.ts.http").chain { { "gated", timeout_ms = 200 } }
+      end))`),
+    "= /short": phase("access", `package.loaded.short:access()`) + ok,
     "= /active": plainContent("ngx.print(ngx.var.connections_active)"),
   },
-  allowLog: [/no setup: 503/],
+  allowLog: [/no setup: 503/, /not set up within/, /the plugins were not ended/],
 };
 
 function withSetups(body: (setups: Setups) => Promise<void>): Promise<void> {
@@ -91,7 +98,7 @@ test("a failure is that of all who waited, and of nobody who comes later", () =>
     assert.equal((await later).status, 200);
   }));
 
-test("when the one that asks goes away, another one asks", () =>
+test("it goes on when the one that began it goes away, and the others get its answer", () =>
   withSetups(async ({ nginx, held, calls, under }) => {
     const leaves = new AbortController();
     const first = nginx.ask("/x", { signal: leaves.signal }).catch(() => "gone");
@@ -100,7 +107,27 @@ test("when the one that asks goes away, another one asks", () =>
     await under(6, 1);
     leaves.abort();
     assert.equal(await first, "gone");
-    await until("another asks", async () => (await calls()) === 2);
+    await under(5, 1);
+    assert.equal(await calls(), 1);
     held[0]!.end();
     assert.deepEqual([...new Set((await others).map(({ status }) => status))], [200]);
+  }));
+
+test("each waits until its own deadline only, and what it waited for goes on", () =>
+  withSetups(async ({ nginx, held, under }) => {
+    await nginx.ask("/make");
+    await under(0, 1);
+    assert.equal((await nginx.ask("/short")).status, 504);
+    held[0]!.end();
+    await until("it is set up", async () => (await nginx.ask("/short")).status === 200);
+    assert.equal(held.length, 1);
+  }));
+
+test("a worker that exits does not wait for what nobody waits for", () =>
+  withSetups(async ({ nginx, under }) => {
+    await nginx.ask("/make");
+    await under(0, 1);
+    const since = Date.now();
+    const { at } = await nginx.quit();
+    assert.ok(at - since < EXIT_MS, `${String(at - since)} ms`);
   }));

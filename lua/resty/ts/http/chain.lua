@@ -21,6 +21,7 @@ local snapshot = require "resty.ts.http.snapshot"
 local values = require "resty.ts.values"
 
 local ffi_str = ffi.string
+local math_huge = math.huge
 local error = error
 local pairs = pairs
 local setmetatable = setmetatable
@@ -48,6 +49,20 @@ local known = setmetatable({}, { __mode = "v" }) -- token -> version
 local key_buffer = ffi.new("uint8_t[?]", KEY_BYTES)
 
 
+-- The members' deadline together, where each has one.
+local function timeout_of(members)
+    local sum = 0
+    for i = 1, #members do
+        local given = members[i][3]
+        if not given or given == null or not given.timeout_ms then
+            return nil
+        end
+        sum = sum + given.timeout_ms
+    end
+    return sum
+end
+
+
 -- key: what has the same one is in the same instance, of several; nil: the title.
 local function new(key, members, title, policies)
     return setmetatable({
@@ -55,6 +70,7 @@ local function new(key, members, title, policies)
         title = title,
         place = instances.place(key or title),
         policies = policies,
+        timeout_ms = timeout_of(members),
         strict = false,     -- whether these are for all that goes wrong (policy.lua)
         token = nil,
         version = nil,      -- with this token, once the host has answered for it
@@ -314,12 +330,18 @@ local function ask(self, client, phase, sync)
 end
 
 
--- Has the client's environment know this chain. phase: that it is needed in; nil: not yet in any.
--- Of requests that come while one asks, each would ask the same: they wait for its answer.
--- Returns true; or nil, err, code.
-function methods:configure(client, phase)
+-- Until when a request may wait for what it has of this chain in a phase.
+function methods:deadline(client, phase, state)
+    local version = state[self] or self.version
+    local p = version and version.phases[phase.name]
+    return client.now_ms() + (p and p.timeout_ms or self.timeout_ms or client.options.timeout_ms)
+end
+
+
+-- Takes a token for the chain, unless it has one.
+local function begin(self)
     if self.closed then
-        error("this chain was closed", 4)
+        error("this chain was closed", 5)
     end
     if self.key and inline[self.key] ~= self then
         -- It fell out while a request still had it.
@@ -333,10 +355,27 @@ function methods:configure(client, phase)
         tokens = tokens + 1
         self.token = tokens
     end
-    if phase and phase.sync then
+end
+
+
+-- Has the client's environment know this chain. phase: that it is needed in.
+-- Of requests that come while the host is asked, each would ask the same: they wait for its answer,
+-- each until its own deadline, and it goes on without them.
+-- Returns true; or nil, err, code.
+function methods:configure(client, phase, deadline)
+    begin(self)
+    if phase.sync then
         return ask(self, client, phase, true)
     end
-    return flight.share(self, client, host.configure, ask, self, client, phase, false)
+    if client.why and not client:try_again() then
+        return failure(client.why.code, client.why.text)
+    end
+    local landed, ok, err, code = flight.share(self, client, host.configure, deadline, ask, self,
+                                               client, phase, false)
+    if not landed then
+        return failure("timeout", "the plugins were not set up within the request's deadline")
+    end
+    return ok, err, code
 end
 
 
@@ -370,23 +409,20 @@ function _M.renew(client, generation, renewed)
         end
         if version and version.chain.version == version then
             -- Another reload may be at it.
-            flight.share(version, client, host.configure, renew, version.chain, client, version)
+            flight.share(version, client, host.configure, math_huge, renew, version.chain, client,
+                         version)
         end
     end
 end
 
 
-local function configure_ahead(chain)
-    local client = host.client(chain.place)
-    if not client or chain.closed
-       or chain.version and chain.version.generation == client.generation
-    then
-        return
-    end
-    local ok, err = chain:configure(client)
+-- Asks the host before a request does; a failure is in the log, and comes again.
+local function ask_ahead(self, client)
+    local ok, err, code = ask(self, client, nil, false)
     if not ok then
-        ngx.log(ngx.ERR, "resty.ts: ", chain.title, ": ", err)
+        ngx.log(ngx.ERR, "resty.ts: ", self.title, ": ", err)
     end
+    return ok, err, code
 end
 
 
@@ -397,13 +433,19 @@ local function configure_all(premature)
     local chains = soon
     soon = {}
     for i = 1, premature and 0 or #chains do
-        ngx.thread.spawn(configure_ahead, chains[i])
+        local chain = chains[i]
+        local client = host.client(chain.place)
+        if client and not chain.closed
+           and not (chain.version and chain.version.generation == client.generation)
+        then
+            begin(chain)
+            flight.begin(chain, client, ask_ahead, chain, client)
+        end
     end
 end
 
 
--- Configures ahead of the first request, in one timer for all chains: nginx runs 256 at once. A
--- failure is in the log, and comes again.
+-- Configures ahead of the first request, once this phase is over: ts.start may come later in it.
 function methods:configure_soon()
     soon[#soon + 1] = self
     if #soon == 1 then

@@ -26,6 +26,7 @@ local pcall = pcall
 local error = error
 local setmetatable = setmetatable
 local math_ceil = math.ceil
+local math_max = math.max
 local table_concat = table.concat
 
 local ANSWER, ASK, STREAM, FAILED = changes.ANSWER, changes.ASK, changes.STREAM, changes.FAILED
@@ -64,9 +65,10 @@ end
 
 
 -- The phase's description when the chain does anything in it, the client to do it with, the
--- request's state and the token; else nil, and what is to be done about it is done.
+-- request's state, the token and, where there was something to wait for, the deadline; else nil,
+-- and what is to be done about it is done.
 local ready
-function ready(phase, chain)
+function ready(phase, chain, deadline)
     local client, err, code = host.client(chain.place)
     local version = client and version_of(chain, client)
     if version then
@@ -79,7 +81,7 @@ function ready(phase, chain)
         end
         local state = request.get()
         state[chain] = version
-        return p, client, state, version.token
+        return p, client, state, version.token, deadline
     end
     local state = request.get()
     if state.failed ~= chain then
@@ -87,9 +89,12 @@ function ready(phase, chain)
         if chain.closed and state[chain] then
             err, code = "the chain was closed, and the environment that had it has ended", "exited"
         elseif client then
-            ok, err, code = chain:configure(client, phase)
+            if not deadline and not phase.sync then
+                deadline = chain:deadline(client, phase, state)
+            end
+            ok, err, code = chain:configure(client, phase, deadline)
             if ok then
-                return ready(phase, chain)
+                return ready(phase, chain, deadline)
             end
         end
         state.failed, state.failed_kind = chain, options.kind(code)
@@ -264,16 +269,21 @@ end
 
 
 -- The same, and again where it may be when the environment has ended. chain: nil where it may not.
-local function cross(client, phase, p, token, state, flags, chunk, chain)
+-- limit: ready's deadline, or nil.
+local function cross(client, phase, p, token, state, flags, chunk, chain, limit)
     local timeout_ms = p.timeout_ms
                        or client.options[phase.sync and "sync_timeout_ms" or "timeout_ms"]
     local deadline = client.now_ms() + timeout_ms
+    if limit and limit < deadline then
+        timeout_ms = math_max(1, math_ceil(timeout_ms - (deadline - limit)))
+        deadline = limit
+    end
     local ok, err, code = cross_once(client, phase, p, token, state, flags, timeout_ms, deadline,
                                      chunk)
     local tries = chain and again.most or 0
     while ok == nil and tries > 0 do
         tries = tries - 1
-        local newer, _, _, its_token = ready(phase, chain)
+        local newer, _, _, its_token = ready(phase, chain, not phase.sync and deadline or nil)
         if not newer then
             return false
         end
@@ -299,9 +309,9 @@ end
 
 -- rewrite, access, before_proxy, content. chunk: bytes, for a worker's chain (http-protocol.md).
 local function run_request_phase(phase, chain, chunk)
-    local p, client, state, token = ready(phase, chain)
+    local p, client, state, token, deadline = ready(phase, chain)
     if p then
-        cross(client, phase, p, token, state, 0, chunk, chain)
+        cross(client, phase, p, token, state, 0, chunk, chain, deadline)
     end
 end
 
