@@ -19,7 +19,7 @@ import { buildHostile } from "./tools.js";
 
 /** A handler's own doing. `own`: what its call gets; `ends`: what others of its module get. */
 function byHandler(name: string, own: string[], ends?: string, runtimes = BOTH): Fault {
-  const ms = name === "spin" ? 300 : 30_000;
+  const ms = name === "spin" || name === "block" ? 300 : 30_000;
   return {
     name,
     weight: 3,
@@ -86,6 +86,7 @@ export const FAULTS: Fault[] = [
   byHandler("exit", ["exited"], "exited"),
   byHandler("uncaught", ["soon"], "exited"),
   byHandler("spin", ["timeout", "stalled"], "stalled"),
+  byHandler("block", ["timeout", "stalled"], "stalled"),
   byHandler("fill", ["out_of_memory"], "out_of_memory"),
   byHandler("abort", ["exited"], "exited", PROCESS),
   byHandler("segfault", ["exited"], "exited", PROCESS),

@@ -337,7 +337,8 @@ end
 
 -- Starts the next life, now or later. life: the one before, or nil where none began.
 local function go_on(self, life, code, text, messages)
-    local delay_ms = delay_after(self, life)
+    -- A start that was too long has taken its time, and the next one has more.
+    local delay_ms = code == "start_timeout" and 0 or delay_after(self, life)
     if FINAL[code] and delay_ms == 0 then
         delay_ms = LEAST_DELAY_MS
     end

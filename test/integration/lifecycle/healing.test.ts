@@ -1,5 +1,6 @@
 /** Starts that are late or fail, and environments that do not end: the worker serves again, always. */
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -79,6 +80,48 @@ for (const runtime of ["embedded", "process"] as const) {
       );
     });
   });
+}
+
+for (const runtime of ["embedded", "process"] as const) {
+  test(`with 8 workers, busy neighbours and reloads under load no call is refused, ${runtime}`, () =>
+    withNginx(
+      {
+        ts: { runtime, timeout_ms: 60_000, start_timeout_ms: 1000 },
+        workers: 8,
+        locations: { "/add": add },
+        allowLog: [/the runtime did not start/, /the handler that stalled/],
+      },
+      async (nginx) => {
+        const busy = Array.from({ length: 4 }, () => spawn("sh", ["-c", "while :; do :; done"]));
+        let going = true;
+        const answers: Answer[] = [];
+        const load = Array.from({ length: 16 }, async () => {
+          while (going) answers.push(await nginx.json<Answer>("/add", { timeoutMs: 60_000 }));
+        });
+        try {
+          for (let i = 0; i < 3; i++) {
+            const before = answers.length;
+            const old = nginx.workerPids();
+            nginx.signal("SIGHUP");
+            await until(
+              "new workers have answered",
+              () =>
+                answers.length > before + 100 &&
+                !nginx.workerPids().some((pid) => old.includes(pid)),
+              60_000,
+            );
+          }
+        } finally {
+          going = false;
+          for (const one of busy) one.kill("SIGKILL");
+        }
+        await Promise.all(load);
+        assert.deepEqual(
+          answers.find(({ value }) => value !== 3),
+          undefined,
+        );
+      },
+    ));
 }
 
 test("a start for which the machine has no room is tried again", () =>
