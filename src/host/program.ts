@@ -69,6 +69,10 @@ function serve(binding: ProgramBinding, fd: number): void {
 /** How long an environment whose worker is gone may take to end by itself. */
 const END_MS = 250;
 
+/** How long it may take in all, and how many may take longer: they are blocked in native code. */
+const LEFT_MS = 1250;
+const MOST_LEFT = 2;
+
 /** How long a host of all workers waits for the first, and for another after the last. */
 const FIRST_MS = 10_000;
 const NEXT_MS = 1000;
@@ -110,6 +114,7 @@ function receive(binding: ProgramBinding, addon: string, path: string, shared?: 
   };
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, end);
   let links = 0;
+  let left = 0;
   let idle = shared && setTimeout(end, FIRST_MS);
   if (shared === undefined) console.log(`${process.version} listens at ${path}`);
   const resourceLimits: ResourceLimits = { maxYoungGenerationSizeMb: MOST_YOUNG_MB };
@@ -135,8 +140,17 @@ function receive(binding: ProgramBinding, addon: string, path: string, shared?: 
     });
     door.watch(fd, () => {
       const late = setTimeout(() => void worker.terminate(), END_MS);
+      const lost = setTimeout(() => {
+        left++;
+        void ended.then(() => left--);
+        if (left < MOST_LEFT) return;
+        console.error(`${left} environments do not end: their handlers are blocked in native code`);
+        // Each worker goes on with the next host. One that was started by hand is left to its user.
+        if (shared !== undefined) end();
+      }, LEFT_MS);
       void ended.then(() => {
         clearTimeout(late);
+        clearTimeout(lost);
       });
       if (--links === 0 && shared !== undefined) idle = setTimeout(end, NEXT_MS);
     });

@@ -1,13 +1,14 @@
 /** One host process for all workers of an nginx. */
 import assert from "node:assert/strict";
-import { readdirSync, rmSync } from "node:fs";
+import { readdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, test } from "node:test";
 import { statsOf, untilState, type Answer } from "../../support/bridge.js";
 import { until } from "../../support/deadline.js";
 import { withNginx, type Nginx, type NginxOptions } from "../../support/nginx.js";
 import { content } from "../../support/nginx-config.js";
 import { NODE_START_MS, NODES } from "../../support/nodes.js";
-import { isAlive } from "../../support/proc.js";
+import { isAlive, sessionMembers, titleOf } from "../../support/proc.js";
 import { makeFolder } from "../../support/project.js";
 
 const WORKERS = 3;
@@ -28,10 +29,13 @@ const options = (folder: string): NginxOptions => ({
   ],
   modules: {
     "who.ts": `
+      import { execFileSync } from "node:child_process";
       import { resourceLimits, threadId } from "node:worker_threads";
       export const young = () => resourceLimits.maxYoungGenerationSizeMb;
       export const who = () => ({ host: process.pid, thread: threadId });
-      export const spin = () => { for (;;); };`,
+      export const spin = () => { for (;;); };
+      export const block = (gate: string) =>
+        execFileSync("sh", ["-c", "while [ ! -e " + gate + " ]; do sleep 0.05; done"]);`,
   },
   locations: {
     "/who": content(`
@@ -43,6 +47,8 @@ const options = (folder: string): NginxOptions => ({
     "/young": content(`t.reply(ts.import("who.ts").young())`),
     "/exit": content(`t.reply(ts.import("faults.ts").exit(3))`),
     "/fill": content(`t.reply(ts.import("crash.ts").fill())`),
+    "/block": content(`
+      t.reply(ts.call(ts.import("who.ts").block, { timeout_ms = 100 }, ngx.config.prefix() .. "gate"))`),
     "/spin": content(`t.reply(ts.import("who.ts").spin())`),
   },
 });
@@ -108,6 +114,26 @@ describe("a host that all workers share", () => {
         assert.equal(theOne(after), host);
       });
       await isGone(host, folder);
+    }));
+
+  test("is followed by another when two of its environments are blocked in native code", () =>
+    withFolder(async (folder) => {
+      await withNginx(options(folder), async (nginx) => {
+        const host = theOne(await everybody(nginx));
+        await until("it is gone", async () => {
+          await nginx.json("/block");
+          return !isAlive(host);
+        });
+        await until("all have another", async () => {
+          const seen = await everybody(nginx);
+          return [...seen.values()].every((one) => one.host !== host);
+        });
+        writeFileSync(join(nginx.prefix, "gate"), "");
+        await until(
+          "the children have ended",
+          () => !sessionMembers(nginx.masterPid).some((pid) => titleOf(pid).startsWith("sh -c")),
+        );
+      });
     }));
 
   test("outlives the worker that started it, and environments that end", () =>
