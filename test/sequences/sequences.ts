@@ -5,6 +5,7 @@
  *
  * The actions and their moments come from the seed; what they meet does not.
  */
+import { availableParallelism, loadavg } from "node:os";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { Random } from "../fuzz/random.js";
 import { sleep, until } from "../support/deadline.js";
@@ -33,7 +34,8 @@ export interface Report {
 const FIRST_SECOND_MS = 1000;
 const MOST_ACTIONS = 5;
 const MOST_PAUSE_MS = 300;
-/** What counts as a hang of nginx, and as a worker that refuses for good. */
+/** What counts as a hang of nginx, where no more runs than there are cores; and as a worker that
+ * refuses for good. */
 const HANG_MS = 2000;
 const REFUSES_MS = 30_000;
 
@@ -227,7 +229,8 @@ export async function runSequences({ runtime, sequences, seed, say }: Options): 
       report.longestRecoveryMs = Math.max(report.longestRecoveryMs, performance.now() - ended);
       const waited = prober.take();
       report.longestWaitMs = Math.max(report.longestWaitMs, waited);
-      if (waited > HANG_MS) fail(`nginx answered nobody for ${waited.toFixed(0)} ms`);
+      const share = Math.max(1, loadavg()[0]! / availableParallelism());
+      if (waited > HANG_MS * share) fail(`nginx answered nobody for ${waited.toFixed(0)} ms`);
       const ends = crashes(nginx.errorLog());
       for (const line of ends.slice(known)) fail(line);
       known = ends.length;
