@@ -73,11 +73,10 @@ void rts_bell_refresh(rts_channel_t *channel)
             return;
         }
         if (message.kind == RTS_LINK_BELL && message.fd_count == 1) {
-            const int old =
-                atomic_exchange_explicit(&channel->lua_bell, message.fds[0], memory_order_relaxed);
-            if (old >= 0) {
-                close(old);
+            if (channel->lua_bell >= 0) {
+                close(channel->lua_bell);
             }
+            channel->lua_bell = message.fds[0];
             channel->bell_epoch = message.value;
         } else {
             rts_link_drop(&message);

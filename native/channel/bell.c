@@ -2,8 +2,8 @@
  * Lua's doorbell: how the host wakes a thread that waits in some event loop's poll.
  *
  * Threads: set up on the Lua side; rts_bell_ring on any.
- * Invariant: lua_bell is replaced only while it is disarmed, so nobody writes to the descriptor
- * that is closed then. A ring that comes before there is a bell is kept and rung on connection.
+ * Invariant: whoever writes to lua_bell, or closes it, holds bell_lock: its number is another's as soon
+ * as it is closed. A ring that comes before there is a bell is kept and rung on connection.
  * A host in another process has a copy of the descriptor: a new one is sent to it before the epoch
  * in the control page moves, and the epoch moves before Lua arms, so whoever is to ring finds it.
  */
@@ -19,15 +19,16 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+/* Under bell_lock, as all of these that do not take it. */
 static int current_bell(rts_channel_t *channel)
 {
     if (channel->bells >= 0) {
         rts_bell_refresh(channel);
     }
-    return atomic_load_explicit(&channel->lua_bell, memory_order_seq_cst);
+    return channel->lua_bell;
 }
 
-void rts_bell_ring(rts_channel_t *channel)
+static void ring(rts_channel_t *channel)
 {
     int fd = current_bell(channel);
     if (fd < 0) {
@@ -45,6 +46,13 @@ void rts_bell_ring(rts_channel_t *channel)
     }
 }
 
+void rts_bell_ring(rts_channel_t *channel)
+{
+    pthread_mutex_lock(&channel->bell_lock);
+    ring(channel);
+    pthread_mutex_unlock(&channel->bell_lock);
+}
+
 static int socket_pair(int fds[2])
 {
     return socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds);
@@ -60,14 +68,12 @@ int rts_host_bell_pair(rts_channel_t *channel)
     return fds[1];
 }
 
-/* Under bell_lock. The count is our own: the control page is the other side's to write, too. */
+/* The count is our own: the control page is the other side's to write, too. */
 static void tell_watch(rts_channel_t *channel)
 {
     channel->bell_epoch++;
     if (channel->watch_bell != NULL) {
-        channel->watch_bell(channel->watch_data,
-                            atomic_load_explicit(&channel->lua_bell, memory_order_relaxed),
-                            channel->bell_epoch);
+        channel->watch_bell(channel->watch_data, channel->lua_bell, channel->bell_epoch);
     }
     atomic_store_explicit(&channel->control->bell_epoch, channel->bell_epoch, memory_order_seq_cst);
 }
@@ -80,15 +86,15 @@ static void bell_replace(rts_channel_t *channel, int fd, int end)
     }
     channel->lua_end = end;
     pthread_mutex_lock(&channel->bell_lock);
-    const int old = atomic_exchange_explicit(&channel->lua_bell, fd, memory_order_seq_cst);
+    if (channel->lua_bell >= 0) {
+        close(channel->lua_bell);
+    }
+    channel->lua_bell = fd;
     tell_watch(channel);
-    pthread_mutex_unlock(&channel->bell_lock);
-    if (old >= 0) {
-        close(old);
-    }
     if (atomic_exchange_explicit(&channel->control->bell_missed, 0, memory_order_seq_cst)) {
-        rts_bell_ring(channel);
+        ring(channel);
     }
+    pthread_mutex_unlock(&channel->bell_lock);
 }
 
 void rts_bell_watch(rts_channel_t *channel, rts_bell_watch_t watch, void *data)
@@ -96,7 +102,7 @@ void rts_bell_watch(rts_channel_t *channel, rts_bell_watch_t watch, void *data)
     pthread_mutex_lock(&channel->bell_lock);
     channel->watch_bell = watch;
     channel->watch_data = data;
-    if (watch != NULL && atomic_load_explicit(&channel->lua_bell, memory_order_seq_cst) >= 0) {
+    if (watch != NULL && channel->lua_bell >= 0) {
         tell_watch(channel);
     }
     pthread_mutex_unlock(&channel->bell_lock);
@@ -104,7 +110,10 @@ void rts_bell_watch(rts_channel_t *channel, rts_bell_watch_t watch, void *data)
 
 void rts_bell_move(rts_channel_t *from, rts_channel_t *to)
 {
-    const int fd = atomic_exchange_explicit(&from->lua_bell, -1, memory_order_seq_cst);
+    pthread_mutex_lock(&from->bell_lock);
+    const int fd = from->lua_bell;
+    from->lua_bell = -1;
+    pthread_mutex_unlock(&from->bell_lock);
     if (fd >= 0) {
         const int end = from->lua_end;
         from->lua_end = -1;

@@ -74,11 +74,11 @@ rts_channel_t *rts_channel_new(uint32_t ring_bytes)
     channel->listen_fd = -1;
     channel->host_bell = -1;
     channel->bells = -1;
+    channel->lua_bell = -1;
     channel->lua_end = -1;
     atomic_init(&channel->kick_cpu, -1);
     atomic_init(&channel->kick_ns, 0);
     atomic_init(&channel->host_ringer, -1);
-    atomic_init(&channel->lua_bell, -1);
     pthread_mutex_init(&channel->bell_lock, NULL);
     return channel;
 }
@@ -149,7 +149,7 @@ void rts_channel_destroy(rts_channel_t *channel)
     }
     rts_bell_unlisten(channel);
     const int descriptors[] = {
-        atomic_load_explicit(&channel->lua_bell, memory_order_relaxed),
+        channel->lua_bell,
         atomic_load_explicit(&channel->host_ringer, memory_order_relaxed),
         channel->lua_end,
         channel->host_bell,

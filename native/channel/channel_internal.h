@@ -15,13 +15,13 @@ struct rts_channel {
     /* Our end of a socket pair, where the host is another process: -1, and Lua rings host_bell. */
     _Atomic int host_ringer;
     /* Rung by the host: a socket, whose other end is nginx's cosocket or lua_end. -1 until there is
-     * one; a ring that came before then is kept in the control page. */
-    _Atomic int lua_bell;
+     * one; a ring that came before then is kept in the control page. Under bell_lock. */
+    int lua_bell;
     int lua_end; /* of a doorbell for other event loops, else -1 */
     /* How often lua_bell has been replaced. In a host of another process: of the one it has. */
     uint32_t bell_epoch;
     int bells; /* in a host of another process: where doorbells come from; else -1 */
-    pthread_mutex_t bell_lock; /* guards watch_bell, and each replacement */
+    pthread_mutex_t bell_lock; /* guards lua_bell and watch_bell */
     rts_bell_watch_t watch_bell;
     void *watch_data;
     int cores; /* that this process may use */
@@ -44,7 +44,7 @@ rts_channel_t *rts_channel_new(uint32_t ring_bytes);
 /* Maps channel->memfd. 0, or -1 with errno. */
 int rts_channel_map(rts_channel_t *channel);
 
-/* In a host of another process: takes the doorbell that Lua has now. Threads: the host's. */
+/* In a host of another process: takes the doorbell that Lua has now. Under bell_lock. */
 void rts_bell_refresh(rts_channel_t *channel);
 
 #endif

@@ -3,6 +3,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -264,6 +267,52 @@ static void other_process_is_refused(const void *unused)
     rts_channel_destroy(channel);
 }
 
+typedef struct {
+    rts_channel_t *channel;
+    _Atomic int stop;
+} ringer_t;
+
+static void *rings_on(void *argument)
+{
+    ringer_t *ringer = argument;
+    while (!atomic_load(&ringer->stop)) {
+        rts_bell_ring(ringer->channel);
+    }
+    return NULL;
+}
+
+/* The numbers of a doorbell that is replaced are taken by others at once. */
+static void never_writes_to_others(const void *unused)
+{
+    (void) unused;
+    bell_t bell = {.length = sizeof(bell.text)};
+    ringer_t ringer = {.channel = new_channel(4096, 0)};
+    rts_channel_t *next = new_channel(4096, 0);
+    pthread_t thread;
+    int strays = 0;
+    CHECK(rts_bell_pair(ringer.channel, bell.text, &bell.length) >= 0);
+    CHECK_EQ(pthread_create(&thread, NULL, rings_on, &ringer), 0);
+    for (int i = 0; i < 50000; i++) {
+        int others[2];
+        if (i % 2 == 0) {
+            rts_bell_pair(ringer.channel, bell.text, &bell.length);
+        } else {
+            rts_bell_move(ringer.channel, next);
+            rts_bell_pair(next, bell.text, &bell.length);
+        }
+        CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, others), 0);
+        sched_yield();
+        strays += readable(others[0], 0) || readable(others[1], 0);
+        close(others[0]);
+        close(others[1]);
+    }
+    atomic_store(&ringer.stop, 1);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK_EQ(strays, 0);
+    rts_channel_destroy(next);
+    rts_channel_destroy(ringer.channel);
+}
+
 int main(void)
 {
     tap_test("a pair rings, has what was rung before it, and never blocks", pair_rings, NULL);
@@ -275,5 +324,7 @@ int main(void)
     tap_test("a doorbell that nobody reads does not block", full_socket_does_not_block, NULL);
     tap_test("accepting when nobody connected is an error", nobody_connected, NULL);
     tap_test("a connection of another process is refused", other_process_is_refused, NULL);
+    tap_test("a ring while the doorbell is replaced reaches no other descriptor",
+             never_writes_to_others, NULL);
     return tap_done();
 }
