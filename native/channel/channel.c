@@ -68,8 +68,10 @@ rts_channel_t *rts_channel_new(uint32_t ring_bytes)
     }
     channel->ring_bytes = ring_bytes;
     channel->mapped_bytes = RTS_CONTROL_BYTES + 4 * (size_t) ring_bytes;
-    cpu_set_t cores;
-    channel->cores = rts_host_cpu_set(&cores);
+    cpu_set_t cores; /* too small for a kernel with more than 1,024 */
+    channel->cores = sched_getaffinity(0, sizeof(cores), &cores) == 0
+                         ? CPU_COUNT(&cores)
+                         : (int) sysconf(_SC_NPROCESSORS_ONLN);
     channel->memfd = -1;
     channel->listen_fd = -1;
     channel->host_bell = -1;
@@ -149,12 +151,9 @@ void rts_channel_destroy(rts_channel_t *channel)
     }
     rts_bell_unlisten(channel);
     const int descriptors[] = {
-        channel->lua_bell,
-        atomic_load_explicit(&channel->host_ringer, memory_order_relaxed),
-        channel->lua_end,
-        channel->host_bell,
-        channel->bells,
-        channel->memfd,
+        channel->lua_bell, atomic_load_explicit(&channel->host_ringer, memory_order_relaxed),
+        channel->lua_end,  channel->host_bell,
+        channel->bells,    channel->memfd,
     };
     for (size_t i = 0; i < sizeof(descriptors) / sizeof(descriptors[0]); i++) {
         if (descriptors[i] >= 0) {
@@ -176,22 +175,6 @@ void rts_channel_view(const rts_channel_t *channel, rts_view_t *out)
     out->cq_bytes = channel->ring_bytes;
     out->sq_tail = atomic_load_explicit(&channel->control->sq_tail, memory_order_relaxed);
     out->cq_head = atomic_load_explicit(&channel->control->cq_head, memory_order_relaxed);
-}
-
-int rts_host_cpu_set(void *cpu_set)
-{
-    cpu_set_t *own = cpu_set;
-    cpu_set_t parents;
-    CPU_ZERO(own);
-    CPU_ZERO(&parents);
-    if (sched_getaffinity(0, sizeof(*own), own) != 0) {
-        CPU_SET(0, own);
-    }
-    if (sched_getaffinity(getppid(), sizeof(parents), &parents) == 0 &&
-        CPU_COUNT(&parents) > CPU_COUNT(own)) {
-        *own = parents;
-    }
-    return CPU_COUNT(own);
 }
 
 int rts_channel_memory_fd(const rts_channel_t *channel)

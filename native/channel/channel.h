@@ -111,10 +111,6 @@ void rts_host_bell_drain(rts_channel_t *channel);
 /* How many cores the host may run on. */
 int rts_host_cores(const rts_channel_t *channel);
 
-/* The cores of the process, of which nginx's worker_cpu_affinity may leave a worker one only: those
- * of its parent when these are more. A cpu_set_t of the caller's; returns how many. */
-int rts_host_cpu_set(void *cpu_set);
-
 /* 1 when there are submissions that the host has not read yet. Wait-free. */
 int rts_host_pending(const rts_channel_t *channel);
 

@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -317,9 +316,6 @@ static void *node_thread(void *argument)
     pthread_mutex_lock(&runtime->status_lock);
     runtime->status.thread_id = (int32_t) syscall(SYS_gettid);
     pthread_mutex_unlock(&runtime->status_lock);
-    cpu_set_t cores;
-    rts_host_cpu_set(&cores);
-    sched_setaffinity(0, sizeof(cores), &cores); /* ours alone; what it starts inherits it */
 
     run_backend(runtime);
 

@@ -40,6 +40,7 @@ typedef struct {
     int link; /* -1: a host of all workers */
     int output;
     pid_t parent;
+    pid_t master; /* of a host of all workers: nginx's */
     rts_child_t *child;
     int error; /* written by the child */
 } start_t;
@@ -87,6 +88,10 @@ static int start_child(void *data)
         return 127;
     }
     if (start->link < 0) {
+        cpu_set_t cores; /* worker_cpu_affinity is one worker's */
+        if (sched_getaffinity(start->master, sizeof(cores), &cores) == 0) {
+            sched_setaffinity(0, sizeof(cores), &cores);
+        }
         return leave_to_others(start);
     }
     if ((start->link == RTS_SPAWN_LINK ? fcntl(RTS_SPAWN_LINK, F_SETFD, 0)
@@ -218,8 +223,12 @@ static int spawn(const rts_host_context_t *context, int link, int output, const 
         snprintf(text, text_size, "%s: %s", addon, strerror(errno));
         return -RTS_E_NO_HOST;
     }
-    start_t start = {
-        .program = program, .link = link, .output = output, .parent = getpid(), .child = child};
+    start_t start = {.program = program,
+                     .link = link,
+                     .output = output,
+                     .parent = getpid(),
+                     .master = getppid(),
+                     .child = child};
     add_argument(&start, "%s", program);
     snprintf(heap, sizeof(heap), "%u", context->max_heap_mb);
     if (path == NULL && context->max_heap_mb > 0) {

@@ -1,8 +1,11 @@
 /* The mapping: what rts_channel_create refuses, and how what it makes is laid out. */
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "support.h"
@@ -235,6 +238,28 @@ static void says_its_version(const void *unused)
     CHECK(rts_now_us() - before >= 2000);
 }
 
+static int affinity_fails;
+
+/* In the place of libc's, which fails where the kernel knows more cores than a cpu_set_t. */
+int sched_getaffinity(pid_t pid, size_t size, cpu_set_t *cores)
+{
+    if (affinity_fails) {
+        errno = EINVAL;
+        return -1;
+    }
+    return syscall(SYS_sched_getaffinity, pid, size, cores) < 0 ? -1 : 0;
+}
+
+static void counts_cores(const void *unused)
+{
+    (void) unused;
+    affinity_fails = 1;
+    rts_channel_t *channel = new_channel(4096, 0);
+    CHECK_EQ(rts_host_cores(channel), sysconf(_SC_NPROCESSORS_ONLN));
+    affinity_fails = 0;
+    rts_channel_destroy(channel);
+}
+
 int main(void)
 {
     tap_test("a bad option is refused, and named", refuses_options, NULL);
@@ -248,5 +273,6 @@ int main(void)
     tap_test("the memory cannot be resized, and is not inherited", seals_its_memory, NULL);
     tap_test("a destroyed channel leaves no descriptor and no file", leaves_nothing, NULL);
     tap_test("the version is the header's, and the clock goes on", says_its_version, NULL);
+    tap_test("cores that the kernel does not tell are those of the machine", counts_cores, NULL);
     return tap_done();
 }
