@@ -3,7 +3,7 @@
  *
  * Threads: watching ones, in any number of workers at once. Invariants: who starts a host holds the
  * lock beside its socket, and tries to connect first; both are in a folder of our own user's that
- * nobody else may enter. Its name says which nginx and which host it is for: what is to be run
+ * nobody else may enter. Its name goes by which nginx and which host it is for: what is to be run
  * otherwise than the host that runs (after a reload, say) has one of its own.
  */
 #define _GNU_SOURCE
@@ -11,8 +11,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -21,7 +23,7 @@
 #include "runtime/connect.h"
 #include "runtime/spawn.h"
 
-enum { START_MS = 10000, STEP_MS = 5, STEP_NS = 5000000, PATH_BYTES = 256 };
+enum { START_MS = 10000, STEP_MS = 5, STEP_NS = 5000000, PATH_BYTES = 256, FOLDERS = 8 };
 
 static uint32_t hash(uint32_t seed, const char *text)
 {
@@ -31,25 +33,34 @@ static uint32_t hash(uint32_t seed, const char *text)
     return (seed ^ 0xff) * 16777619u;
 }
 
-/* What tells an nginx from another with its master's pid, which may be of a container: when that one
- * was started. "" when that is not known. */
-static void describe_master(char *out, size_t size)
+static void mix(uint64_t v[4], uint64_t block, int rounds)
 {
-    enum { STARTED = 20 }; /* fields after the name */
-    char line[1024];
-    snprintf(line, sizeof(line), "/proc/%d/stat", getppid());
-    const int fd = open(line, O_RDONLY | O_CLOEXEC);
-    const ssize_t length = fd < 0 ? 0 : read(fd, line, sizeof(line) - 1);
-    if (fd >= 0) {
-        close(fd);
+    v[3] ^= block;
+    for (int i = 0; i < rounds; i++) {
+        v[0] += v[1], v[1] = (v[1] << 13 | v[1] >> 51) ^ v[0], v[0] = v[0] << 32 | v[0] >> 32;
+        v[2] += v[3], v[3] = (v[3] << 16 | v[3] >> 48) ^ v[2];
+        v[0] += v[3], v[3] = (v[3] << 21 | v[3] >> 43) ^ v[0];
+        v[2] += v[1], v[1] = (v[1] << 17 | v[1] >> 47) ^ v[2], v[2] = v[2] << 32 | v[2] >> 32;
     }
-    line[length > 0 ? length : 0] = '\0';
-    const char *at = strrchr(line, ')');
-    for (int i = 0; i < STARTED && at != NULL; i++) {
-        at = strchr(at + 1, ' ');
+    v[0] ^= block;
+}
+
+/* SipHash-2-4 of 8 bytes. Its key is what the kernel gave nginx's master at its start, at random: all
+ * of its workers have it, and neither another nginx nor another user, who would take the name first. */
+static uint64_t keyed(uint64_t message)
+{
+    uint64_t key[2] = {0, 0};
+    const void *random = (const void *) getauxval(AT_RANDOM);
+    if (random != NULL) {
+        memcpy(key, random, sizeof(key));
     }
-    snprintf(out, size, "%.*s", at != NULL ? (int) strcspn(at + 1, " ") : 0,
-             at != NULL ? at + 1 : "");
+    uint64_t v[4] = {key[0] ^ 0x736f6d6570736575u, key[1] ^ 0x646f72616e646f6du,
+                     key[0] ^ 0x6c7967656e657261u, key[1] ^ 0x7465646279746573u};
+    mix(v, message, 2);
+    mix(v, (uint64_t) sizeof(message) << 56, 2);
+    v[2] ^= 0xff;
+    mix(v, 0, 4);
+    return v[0] ^ v[1] ^ v[2] ^ v[3];
 }
 
 /* Makes the folder, or finds it. Returns 0, or -1 with the reason in text. */
@@ -59,23 +70,23 @@ static int make_folder(const rts_host_context_t *context, char *path, char *text
     which = hash(which, context->node);
     which = hash(which, context->environment);
     which = hash(which, context->library_dir);
-    char master[32];
-    describe_master(master, sizeof(master));
-    which = hash(which, master);
     which = (which ^ context->max_heap_mb) * 16777619u;
-    snprintf(path, PATH_BYTES, "%s/resty-ts-shared-%u-%d-%08x", context->connect, geteuid(),
-             getppid(), which);
-    struct stat status;
-    if (mkdir(path, 0700) != 0 && errno != EEXIST) {
-        snprintf(text, size, "%s: %s", path, strerror(errno));
-        return -1;
+    /* One that another has made nevertheless, who has seen it come and go, is passed by. */
+    for (uint64_t attempt = 0; attempt < FOLDERS; attempt++) {
+        struct stat status;
+        snprintf(path, PATH_BYTES, "%s/resty-ts-shared-%u-%016" PRIx64, context->connect, geteuid(),
+                 keyed(attempt << 32 | which));
+        if (mkdir(path, 0700) != 0 && errno != EEXIST) {
+            snprintf(text, size, "%s: %s", path, strerror(errno));
+            return -1;
+        }
+        if (lstat(path, &status) == 0 && S_ISDIR(status.st_mode) && status.st_uid == geteuid() &&
+            (status.st_mode & 077) == 0) {
+            return 0;
+        }
     }
-    if (lstat(path, &status) != 0 || !S_ISDIR(status.st_mode) || status.st_uid != geteuid() ||
-        (status.st_mode & 077) != 0) {
-        snprintf(text, size, "%s is not a folder of our own that nobody else may enter", path);
-        return -1;
-    }
-    return 0;
+    snprintf(text, size, "%s is not a folder of our own that nobody else may enter", path);
+    return -1;
 }
 
 static int is_stopped(rts_host_context_t *context)

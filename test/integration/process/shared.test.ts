@@ -1,9 +1,9 @@
 /** One host process for all workers of an nginx. */
 import assert from "node:assert/strict";
-import { readdirSync, rmSync, writeFileSync } from "node:fs";
+import { chownSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { statsOf, untilState, type Answer } from "../../support/bridge.js";
+import { needsRoot, statsOf, untilState, type Answer } from "../../support/bridge.js";
 import { until } from "../../support/deadline.js";
 import { withNginx, type Nginx, type NginxOptions } from "../../support/nginx.js";
 import { content } from "../../support/nginx-config.js";
@@ -12,6 +12,7 @@ import { isAlive, sessionMembers, titleOf } from "../../support/proc.js";
 import { makeFolder } from "../../support/project.js";
 
 const WORKERS = 3;
+const NOBODY = 65534;
 
 interface Seen {
   worker: number;
@@ -97,6 +98,26 @@ describe("a host that all workers share", () => {
       });
       await isGone(host, folder);
     }));
+
+  test(
+    "has a folder that tells of nothing, and another where that is somebody else's",
+    { skip: needsRoot },
+    () =>
+      withFolder(async (folder) => {
+        await withNginx(options(folder), async (nginx) => {
+          const host = theOne(await everybody(nginx));
+          const own = (): string[] => readdirSync(folder).filter((name) => /shared/.test(name));
+          const [first] = own();
+          assert.match(first ?? "", /^resty-ts-shared-0-[0-9a-f]{16}$/);
+          chownSync(join(folder, first!), NOBODY, NOBODY);
+          process.kill(host, "SIGKILL");
+          await until("the host is gone", () => !isAlive(host));
+          assert.notEqual(theOne(await everybody(nginx)), host);
+          assert.equal(own().length, 2);
+          rmSync(join(folder, first!), { recursive: true });
+        });
+      }),
+  );
 
   test("is found by the workers of a reload", () =>
     withFolder(async (folder) => {
