@@ -114,6 +114,8 @@ typedef struct {
     uint32_t runtime; /* 0 embedded, 1 process, 2 embedded where a libnode is found, else process */
     uint32_t shared; /* process: one for all workers */
     uint32_t max_heap_mb; /* 0: as Node has it */
+    uint32_t max_external_mb; /* of Buffers and the like; 0: no limit */
+    uint32_t tune_malloc; /* embedded: whether to fix glibc's thresholds, for the whole process */
     uint32_t kill_ms; /* process: from SIGTERM to SIGKILL */
 } rts_runtime_options_t;
 

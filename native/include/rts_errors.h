@@ -70,7 +70,8 @@
       "a handler kept the environment busy past its deadline and stall_ms, so it was ended: the " \
       "handler's stack is in the error log")                                                      \
     X(OUT_OF_MEMORY, 29, "out_of_memory", "out of memory",                                        \
-      "the environment reached max_heap_mb and was ended: raise it, or find the leak")            \
+      "the environment reached max_heap_mb or max_external_mb and was ended: raise it, or find "  \
+      "the leak")                                                                                 \
     X(NO_NODE, 30, "no_node", "no usable node",                                                   \
       "install Node 18 or later, or name the program with ts.start{ node = ... }")                \
     X(BAD_REQUEST, 31, "bad_request", "bad request",                                              \

@@ -25,6 +25,8 @@ typedef struct rts_host_context {
     uint32_t settings_bytes;
     uint32_t shared;
     uint32_t max_heap_mb;
+    uint32_t max_external_mb;
+    uint32_t tune_malloc;
     uint32_t kill_ms;
     int sigchld_blocked; /* in the Lua thread, as OpenResty's ngx.pipe does it */
     /* Tells the core where we are; text may be NULL. Any thread. */

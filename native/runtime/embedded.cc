@@ -52,11 +52,18 @@ Once* once = nullptr;
 // What a full heap may grow by while JavaScript ends.
 constexpr size_t kUnwindBytes = size_t{64} << 20;
 
+// One part of the time may go into looking for what external memory is still in use.
+constexpr uint64_t kLookParts = 10;
+
 // What the interrupts below know of the environment that they interrupt; under context->lock.
 struct Interrupted {
   rts_host_context_t* host_context;
   Isolate* isolate;
   node::Environment* env;
+  std::string why;  // it is ended; "": fail_code says all
+  // The Node thread's own.
+  bool looking;
+  uint64_t look_from;  // uv_hrtime: not before then
 };
 
 class LockGuard {
@@ -72,15 +79,17 @@ class LockGuard {
 
 // Nothing of the worker that nginx set up is changed: no signal handlers, no descriptor limits,
 // no stdio, no NODE_OPTIONS.
-Once* InitializeOnce(uint32_t max_heap_mb) {
+Once* InitializeOnce(const rts_host_context_t* host_context) {
   if (once != nullptr) return once;
   once = new Once;
 #ifdef __GLIBC__
   // glibc's own defaults, but fixed: it raises both to the size of the largest block that was freed,
   // after which messages of some MiB come from the heap and leave it in pieces (measured: the
   // resident memory of 2 million calls ended between 220 and 290 MiB, and now between 198 and 218).
-  mallopt(M_MMAP_THRESHOLD, 128 * 1024);
-  mallopt(M_TRIM_THRESHOLD, 128 * 1024);
+  if (host_context->tune_malloc != 0) {
+    mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+    mallopt(M_TRIM_THRESHOLD, 128 * 1024);
+  }
 #endif
   std::vector<std::string> args = {"resty-ts"};
   auto flags = static_cast<node::ProcessInitializationFlags::Flags>(
@@ -106,8 +115,9 @@ Once* InitializeOnce(uint32_t max_heap_mb) {
       node::MultiIsolatePlatform::Create(static_cast<int>(std::clamp(cores, 2u, 5u)) - 1);
   v8::V8::InitializePlatform(once->platform.get());
   // Of every isolate of the process: Node's API for embedders makes them without limits of their own.
-  if (max_heap_mb > 0) {
-    v8::V8::SetFlagsFromString(("--max-old-space-size=" + std::to_string(max_heap_mb)).c_str());
+  if (host_context->max_heap_mb > 0) {
+    const std::string mb = std::to_string(host_context->max_heap_mb);
+    v8::V8::SetFlagsFromString(("--max-old-space-size=" + mb).c_str());
   }
   v8::V8::Initialize();
   return once;
@@ -267,6 +277,44 @@ size_t OnNearHeapLimit(void* data, size_t current, size_t initial) {
   return current + std::max(initial / 2, kUnwindBytes);
 }
 
+bool IsExternalFull(const Interrupted* interrupted) {
+  v8::HeapStatistics statistics;
+  interrupted->isolate->GetHeapStatistics(&statistics);
+  return statistics.external_memory() >> 20 >= interrupted->host_context->max_external_mb;
+}
+
+// In the middle of JavaScript. A collection frees Buffers in the background: what the one that has
+// just been counted is not yet what lives. This one is complete, and waits for those before it.
+void LookAtExternal(Isolate* isolate, void* data) {
+  auto* interrupted = static_cast<Interrupted*>(data);
+  rts_host_context_t* host_context = interrupted->host_context;
+  const uint64_t start = uv_hrtime();
+  isolate->LowMemoryNotification();
+  const bool full = IsExternalFull(interrupted);
+  const uint64_t now = uv_hrtime();
+  interrupted->look_from = now + (now - start) * kLookParts;
+  interrupted->looking = false;
+  LockGuard guard(&host_context->lock);
+  if (!full || host_context->env == nullptr) return;
+  if (host_context->fail_code == 0) {
+    host_context->fail_code = RTS_E_OUT_OF_MEMORY;
+    interrupted->why = "memory outside of the heap (Buffers) has reached max_external_mb, " +
+                       std::to_string(host_context->max_external_mb);
+  }
+  EndNow(host_context);
+}
+
+// V8 collects all when external memory has grown: no need to look at other times.
+void OnCollected(Isolate* isolate, v8::GCType, v8::GCCallbackFlags, void* data) {
+  auto* interrupted = static_cast<Interrupted*>(data);
+  if (interrupted->looking || uv_hrtime() < interrupted->look_from ||
+      !IsExternalFull(interrupted)) {
+    return;
+  }
+  interrupted->looking = true;
+  isolate->RequestInterrupt(LookAtExternal, interrupted);
+}
+
 // node::SpinEventLoop, but for one thing: it can be asked to end between two turns of the loop,
 // where no JavaScript and none of Node's own callbacks is cut off.
 void RunLoop(rts_host_context_t* host_context, node::CommonEnvironmentSetup* setup,
@@ -322,7 +370,7 @@ void RunEnvironment(rts_host_context_t* host_context, Once* process) {
   node::Environment* env = setup->env();
   std::string failure;
   int exit_code = -1;
-  Interrupted interrupted = {host_context, isolate, env};
+  Interrupted interrupted = {host_context, isolate, env, "", false, 0};
   {
     Locker locker(isolate);
     Isolate::Scope isolate_scope(isolate);
@@ -335,6 +383,9 @@ void RunEnvironment(rts_host_context_t* host_context, Once* process) {
     });
     node::AddLinkedBinding(env, kBinding);
     isolate->AddNearHeapLimitCallback(OnNearHeapLimit, host_context);
+    if (host_context->max_external_mb > 0) {
+      isolate->AddGCEpilogueCallback(OnCollected, &interrupted, v8::kGCTypeMarkSweepCompact);
+    }
     bool stopped;
     {
       LockGuard guard(&host_context->lock);
@@ -367,7 +418,8 @@ void RunEnvironment(rts_host_context_t* host_context, Once* process) {
     }
     node::Stop(env);
     if (fail_code != 0) {
-      host_context->report(host_context, RTS_STATE_FAILED, fail_code, nullptr);
+      host_context->report(host_context, RTS_STATE_FAILED, fail_code,
+                           interrupted.why.empty() ? nullptr : interrupted.why.c_str());
     } else if (stopped) {
       host_context->report(host_context, RTS_STATE_STOPPED, RTS_E_STOPPED, nullptr);
     } else {
@@ -389,7 +441,7 @@ void Run(rts_host_context_t* context) {
     LockGuard guard(&once_lock);
     rts_guard_install();
     rts_child_reaping_install(context->sigchld_blocked);
-    process = InitializeOnce(context->max_heap_mb);
+    process = InitializeOnce(context);
   }
   RunEnvironment(context, process);
 }

@@ -272,7 +272,8 @@ static int read_link(process_t *process)
         } else if (message.kind == RTS_LINK_READY && !process->ready) {
             process->ready = 1;
             process->context->report(process->context, RTS_STATE_RUNNING, 0, NULL);
-        } else if (message.kind == RTS_LINK_FAILED && !process->ready) {
+        } else if (message.kind == RTS_LINK_FAILED &&
+                   (!process->ready || message.value == RTS_E_OUT_OF_MEMORY)) {
             process->fail_code = (int) message.value;
             snprintf(process->words, sizeof(process->words), "%.1000s", message.text);
         } else if (message.kind == RTS_LINK_STACK) {
@@ -378,7 +379,8 @@ static const char *signal_name(int signo)
 static void describe(const process_t *process, int status, char *text, size_t size)
 {
     if (process->words[0] != '\0') {
-        snprintf(text, size, "the host did not start: %.900s", process->words);
+        snprintf(text, size, "%s%.900s",
+                 process->ready ? "" : "the host did not start: ", process->words);
     } else if (process->pidfd < 0) {
         snprintf(text, size, "%s has ended the connection (process.exit or an uncaught exception)",
                  process->context->shared ? "the host of all workers" : process->context->connect);

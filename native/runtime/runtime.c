@@ -427,6 +427,8 @@ int rts_runtime_start(rts_channel_t *channel, const rts_runtime_options_t *optio
     runtime->context.settings_bytes = runtime->settings != NULL ? options->settings_bytes : 0;
     runtime->context.shared = options->shared;
     runtime->context.max_heap_mb = options->max_heap_mb;
+    runtime->context.max_external_mb = options->max_external_mb;
+    runtime->context.tune_malloc = options->tune_malloc;
     runtime->context.kill_ms = options->kill_ms;
     runtime->context.report = report;
     runtime->context.report_process = report_process;

@@ -42,6 +42,8 @@ export interface HostSettings extends DispatcherOptions {
   /** Absolute paths of the folders that modules and plugins are loaded from; "": none. */
   readonly modules: string;
   readonly plugins: string;
+  /** Of memory outside of JavaScript's heap; 0: no limit. */
+  readonly maxExternalMb: number;
   /** How long to spin for submissions before sleeping, in µs. */
   readonly spinUs: number;
   /** The number of this environment among all of its worker: ids of ours are never another's. */

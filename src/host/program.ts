@@ -15,8 +15,10 @@ import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { type ResourceLimits, Worker } from "node:worker_threads";
+import { decode } from "./codec.js";
 import { stackOf } from "./describe.js";
-import { main, type Binding } from "./main.js";
+import { main, type Binding, type HostSettings } from "./main.js";
+import { boundExternalMemory } from "./memory.js";
 
 /** native/addon/link.h */
 interface Link {
@@ -46,6 +48,7 @@ const LEAST_NODE = 18;
 /** As in native/include/rts_errors.h. */
 const NO_NODE = 30;
 const UNAVAILABLE = 3;
+const OUT_OF_MEMORY = 29;
 
 function serve(binding: ProgramBinding, fd: number): void {
   const link = new binding.Link(fd);
@@ -61,6 +64,15 @@ function serve(binding: ProgramBinding, fd: number): void {
     main(binding, link.channel, link.settings, false);
   } catch (error) {
     fail(UNAVAILABLE, stackOf(error));
+  }
+  const { maxExternalMb } = decode(link.settings, 0, link.settings.length) as HostSettings;
+  if (maxExternalMb > 0) {
+    boundExternalMemory(maxExternalMb, () => {
+      fail(
+        OUT_OF_MEMORY,
+        `memory outside of the heap (Buffers) has reached max_external_mb, ${maxExternalMb}`,
+      );
+    });
   }
   link.listen(() => process.exit(0));
   link.tell(TELL_READY, 0);

@@ -62,6 +62,8 @@ typedef struct {
     uint32_t runtime;
     uint32_t shared;
     uint32_t max_heap_mb;
+    uint32_t max_external_mb;
+    uint32_t tune_malloc;
     uint32_t kill_ms;
 } rts_runtime_options_t;
 typedef struct {

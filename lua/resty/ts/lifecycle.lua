@@ -33,6 +33,7 @@ local function settings_of(self, generation)
         modules = options.modules or "",
         plugins = options.plugins or "",
         maxMessageBytes = options.max_message_bytes,
+        maxExternalMb = options.max_external_mb,
         spinUs = options.spin_us,
         life = generation,
         -- What ends an environment while it loads is left to whoever calls it.
@@ -76,6 +77,8 @@ function _M:runtime_options(generation)
     c_options.settings = settings
     c_options.settings_bytes = #settings
     c_options.max_heap_mb = options.max_heap_mb
+    c_options.max_external_mb = options.max_external_mb
+    c_options.tune_malloc = options.tune_malloc and 1 or 0
     runtimes.fill(c_options, options)
     -- It holds pointers only.
     self.c_strings = settings

@@ -1,10 +1,12 @@
 /** Node is a guest in the worker: what belongs to nginx is the same with it and without. */
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { dirname } from "node:path";
 import { describe, test } from "node:test";
 import { until } from "../../support/deadline.js";
-import { untilState, type Answer } from "../../support/bridge.js";
+import { statsOf, untilState, type Answer } from "../../support/bridge.js";
+import { wrk } from "../../support/clients.js";
 import { withNginx, type Nginx, type NginxOptions } from "../../support/nginx.js";
 import { content, plainContent } from "../../support/nginx-config.js";
 import {
@@ -40,6 +42,11 @@ function belongings(nginx: Nginx): Record<string, unknown> {
     uid: worker.uid,
     gid: worker.gid,
   };
+}
+
+function coresOf(pid: number, tid: number): string {
+  const status = readFileSync(`/proc/${String(pid)}/task/${String(tid)}/status`, "latin1");
+  return /^Cpus_allowed_list:\s*(.*)$/m.exec(status)![1]!;
 }
 
 /** The lower soft limit is the one that Node would raise. */
@@ -91,6 +98,68 @@ describe("Node in the worker", () => {
         assert.deepEqual(open, [], `${thread.name} takes signals`);
       }
     }));
+
+  const cpus = availableParallelism();
+  for (const [name, ts] of Object.entries({
+    embedded: { runtime: "embedded" },
+    process: { runtime: "process" },
+  })) {
+    test(
+      `${name}: stays on the cores that worker_cpu_affinity gives the worker`,
+      { skip: cpus < 2 && "one core" },
+      () =>
+        withNginx({ main: "worker_cpu_affinity 10;", ts, locations }, async (nginx) => {
+          assert.deepEqual(await nginx.json("/add"), { value: 3 });
+          const worker = nginx.workerPid();
+          await wrk(`${nginx.url}/add`, { connections: 16, seconds: 1 });
+          for (const pid of [worker, ...childrenOf(worker)]) {
+            for (const { tid } of threadsOf(pid))
+              assert.equal(coresOf(pid, tid), "1", titleOf(pid));
+          }
+        }),
+    );
+  }
+
+  test("shared: the host of all workers has nginx's cores", { skip: cpus < 2 && "one core" }, () =>
+    withNginx(
+      { workers: 2, main: "worker_cpu_affinity 01 10;", ts: { shared: true }, locations },
+      async (nginx) => {
+        assert.deepEqual(await nginx.json("/add"), { value: 3 });
+        const host = (await statsOf(nginx)).process_id!;
+        assert.equal(coresOf(host, host), coresOf(nginx.masterPid, nginx.masterPid));
+      },
+    ),
+  );
+
+  for (const tuned of [true, false]) {
+    test(
+      `with tune_malloc = ${String(tuned)} glibc's thresholds are ${tuned ? "fixed" : "its own"}`,
+      // The sanitizers have a malloc of their own.
+      { skip: process.env["RTS_NGINX_PRELOAD"] !== undefined },
+      () =>
+        withNginx(
+          {
+            ts: { tune_malloc: tuned },
+            locations: {
+              ...locations,
+              // A block of that size is mapped by itself, or, when one of that size was freed before, is not.
+              "/mapped": content(`
+                local ffi = require "ffi"
+                pcall(ffi.cdef, "void *malloc(size_t); void free(void *);")
+                ffi.C.free(ffi.C.malloc(1048576))
+                local block = ffi.C.malloc(1048576)
+                local size = ffi.cast("size_t *", block)[-1]
+                ffi.C.free(block)
+                t.reply(tonumber(size) % 4 >= 2)`),
+            },
+          },
+          async (nginx) => {
+            assert.deepEqual(await nginx.json("/add"), { value: 3 });
+            assert.deepEqual(await nginx.json("/mapped"), { value: tuned });
+          },
+        ),
+    );
+  }
 
   test("gives its descriptors back when it is stopped and started again and again", () =>
     withNginx(
