@@ -110,14 +110,16 @@ class Channel : public Napi::ObjectWrap<Channel> {
     napi_add_async_cleanup_hook(info.Env(), &Channel::OnEnvironmentEnd, this, &cleanup_);
   }
 
-  static uint32_t Deliver(void* data) {
+  static uint32_t Deliver(void* data, uint32_t most) {
     auto* self = static_cast<Channel*>(data);
     Napi::Env env = self->Env();
     Napi::HandleScope scope(env);
     // Plain Node-API: an environment that is ending calls nothing and throws nothing.
     napi_value count = nullptr;
+    napi_value argument = nullptr;
+    napi_create_uint32(env, most, &argument);
     const napi_status status = napi_make_callback(env, *self->context_, env.Global(),
-                                                  self->callback_.Value(), 0, nullptr, &count);
+                                                  self->callback_.Value(), 1, &argument, &count);
     if (status == napi_pending_exception) {
       napi_value error = nullptr;
       napi_get_and_clear_last_exception(env, &error);

@@ -31,6 +31,10 @@ constexpr int kNapMs = 10;
 constexpr uint32_t kBlocking = 0xffff;
 // After so long without any, naps give way to sleep.
 constexpr uint64_t kNapBudgetNs = 1000000;
+// Of one turn of the loop: what submissions lead to, in the handler and in the promises that it
+// settles, is to take so long at most. Timers and sockets of all plugins wait for it.
+constexpr uint64_t kTurnNs = 1000000;
+constexpr uint32_t kMostInTurn = 1024;
 // A gap counts as this at most: one pause does not hide that traffic is dense.
 constexpr uint64_t kMostGapNs = 1000000;
 
@@ -51,6 +55,7 @@ Listener::Listener(uv_loop_t* loop, rts_channel_t* channel, uint32_t spin_us, Ha
       placement_(channel),
       handler_(handler),
       data_(data),
+      most_(kMostInTurn),
       // On one core the other side cannot move on while we spin.
       spin_ns_(rts_host_cores(channel) > 1 ? uint64_t{spin_us} * 1000 : 0),
       budget_ns_(spin_ns_),
@@ -72,7 +77,7 @@ void Listener::Awake() {
 
 void Listener::Deliver() {
   const uint64_t start = uv_hrtime();
-  const uint32_t handled = handler_(data_);
+  const uint32_t handled = handler_(data_, most_);
   const uint32_t count = handled & 0xffff;
   if (count > 0) {
     const uint32_t pending = handled >> 16;
@@ -86,6 +91,15 @@ void Listener::Deliver() {
     gap_ns_ += (gap >> 3) - (gap_ns_ >> 3);
     last_start_ = start;
     last_work_ = uv_hrtime();
+    AdaptMost(count, last_work_ - start);
+  }
+}
+
+void Listener::AdaptMost(uint32_t count, uint64_t took_ns) {
+  if (took_ns > kTurnNs) {
+    most_ = std::max<uint32_t>(1, static_cast<uint32_t>(count * kTurnNs / took_ns));
+  } else if (count >= most_) {
+    most_ = std::min(2 * most_, kMostInTurn);
   }
 }
 

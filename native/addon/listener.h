@@ -26,9 +26,9 @@ namespace rts {
 class Listener {
  public:
   using Callback = void (*)(void* data);
-  // Handles all submissions that are there. Returns how many, and in the high 16 bits how many
-  // calls are pending on the other side.
-  using Handler = uint32_t (*)(void* data);
+  // Handles submissions that are there, `most` of them. Returns how many, and in the high 16 bits how
+  // many calls are pending on the other side.
+  using Handler = uint32_t (*)(void* data, uint32_t most);
 
   // Starts at once. The channel must outlive the listener.
   Listener(uv_loop_t* loop, rts_channel_t* channel, uint32_t spin_us, Handler handler, void* data);
@@ -41,6 +41,7 @@ class Listener {
   void OnBell();
   void OnIdle();
   void Deliver();
+  void AdaptMost(uint32_t count, uint64_t took_ns);
   bool Spin(uint64_t until);
   void Awake();
   void Nap();
@@ -59,6 +60,7 @@ class Listener {
   Callback done_ = nullptr;
   void* done_data_ = nullptr;
   int open_handles_ = 2;
+  uint32_t most_;              // submissions in one turn of the loop
   uint64_t spin_ns_;           // the configured limit
   uint64_t budget_ns_;         // how long we spin now: adapts to the gaps between submissions
   uint64_t last_start_ = 0;    // uv_hrtime when the last delivery began

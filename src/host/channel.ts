@@ -7,6 +7,7 @@
  * before cqTail is. The rings are mapped twice in a row, so no record wraps.
  */
 import { BufferPool } from "./buffer-pool.js";
+import { Turn } from "./turn.js";
 import { FLAG_MORE, HEADER_BYTES, Kind } from "./wire.js";
 
 /** What native/addon gives: see addon.h. */
@@ -27,7 +28,7 @@ export interface NativeChannel {
     readonly cqSleep: number;
     readonly cqRoom: number;
   };
-  listen(callback: () => number, spinUs: number): void;
+  listen(callback: (most: number) => number, spinUs: number): void;
   wake(word: number, bits: number): void;
   close(): void;
 }
@@ -65,6 +66,9 @@ const EMPTY = new Uint8Array(0);
 /** Room is given back to Lua at least this often, in bytes read. */
 const RELEASE_BYTES = 65_536;
 
+/** The clock is read once for so many submissions, a power of two. */
+const CLOCK_EVERY = 4;
+
 export class ProtocolError extends Error {}
 
 export class Channel {
@@ -96,6 +100,7 @@ export class Channel {
   readonly #waiting: Waiting[] = [];
   /** For messages that are gathered or wait for room. */
   readonly buffers = new BufferPool();
+  readonly turn = new Turn();
 
   constructor(native: NativeChannel) {
     const layout = native.layout;
@@ -118,12 +123,14 @@ export class Channel {
   }
 
   /**
-   * Hands every published submission to `handle`, in order.
+   * Hands the submissions that are there to `handle`, in order: `most` of them, and as many as fit
+   * into this turn of the loop. What comes meanwhile is left to the next.
    * @returns how many there were, and in the high 16 bits the last one's `pending`: what the
    * listener chooses by how to wait (native/addon/listener.h).
    * @throws {ProtocolError} when a record does not lie within what is published.
    */
-  drain(handle: RecordHandler): number {
+  drain(handle: RecordHandler, most = Infinity): number {
+    this.turn.begin();
     if (this.#waiting.length > 0) this.#flush();
     const { sqTail, sqBegun, sqOffset } = this.#layout;
     const record = this.#record;
@@ -131,7 +138,7 @@ export class Channel {
     let head = this.#sqHead;
     let released = head;
     let count = 0;
-    let tail = Atomics.load(this.#words, sqTail);
+    const tail = Atomics.load(this.#words, sqTail);
     while (head !== tail) {
       const offset = sqOffset + (head & this.#mask);
       const available = (tail - head) >>> 0;
@@ -164,12 +171,13 @@ export class Channel {
       u32[sqBegun] = head;
       handle(record);
       count++;
-      if (head === tail || (head - released) >>> 0 >= RELEASE_BYTES) {
+      if ((head - released) >>> 0 >= RELEASE_BYTES) {
         released = head;
         this.#release(head);
-        tail = Atomics.load(this.#words, sqTail);
       }
+      if (count >= most || (count % CLOCK_EVERY === 0 && this.turn.isOver)) break;
     }
+    if (head !== released) this.#release(head);
     return Math.min(count, 0xffff) + record.pending * 0x10000;
   }
 
@@ -190,7 +198,8 @@ export class Channel {
     this.#flush();
   }
 
-  listen(onSubmissions: () => number, spinUs: number): void {
+  /** @param onSubmissions is told how many to take at most; returns what `drain` does. */
+  listen(onSubmissions: (most: number) => number, spinUs: number): void {
     this.#native.listen(onSubmissions, spinUs);
   }
 

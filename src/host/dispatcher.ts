@@ -117,8 +117,8 @@ export class Dispatcher {
   readonly #partial = new Map<number, Partial>();
   readonly #utf8 = new TextEncoder();
   readonly #text = new TextDecoder("utf-8", { fatal: true });
-  /** The time of this drain, for the deadlines of its calls. */
-  #now = 0;
+  /** Calls whose module is there, and that wait for a later turn of the loop. */
+  #putOff = 0;
   readonly #handle = (record: RecordHeader): void => {
     this.#take(record);
   };
@@ -131,10 +131,9 @@ export class Dispatcher {
     this.#maxTextBytes = Math.min(MAX_TEXT_BYTES, options.maxMessageBytes);
   }
 
-  /** Handles all submissions that are there; returns what Channel.drain does. @throws {ProtocolError} */
-  drain(): number {
-    this.#now = Date.now();
-    return this.#channel.drain(this.#handle);
+  /** Handles submissions as Channel.drain does, and returns what it does. @throws {ProtocolError} */
+  drain(most?: number): number {
+    return this.#channel.drain(this.#handle, most);
   }
 
   /** The modules with a file that Lua has named. */
@@ -291,8 +290,10 @@ export class Dispatcher {
     offset: number,
     length: number,
   ): void {
-    const call = new Call(id, handler, timeoutMs > 0 ? this.#now + timeoutMs : Infinity);
-    if (handler.target !== undefined) {
+    const now = this.#channel.turn.began;
+    const call = new Call(id, handler, timeoutMs > 0 ? now + timeoutMs : Infinity);
+    // Not before those that came before it.
+    if (handler.target !== undefined && this.#putOff === 0) {
       this.#run(call, handler.target, bytes, offset, length);
       return;
     }
@@ -307,6 +308,7 @@ export class Dispatcher {
   /** Runs a call when its module is there. Lua knows until then that it has not begun. */
   #callLater(call: Call, bytes: Uint8Array): void {
     const { handler, id } = call;
+    const { turn } = this.#channel;
     if (id !== NOTIFICATION) this.#channel.send(Kind.wait, id, 1);
     const run = (): void => {
       if (call.settled) return;
@@ -314,10 +316,22 @@ export class Dispatcher {
       else if (handler.target === undefined) this.#fail(call, handler.failure);
       else this.#run(call, handler.target, bytes, 0, bytes.length);
     };
-    void handler.ready.then(() => {
+    const begin = (): void => {
       if (call.settled) return;
       if (id !== NOTIFICATION) this.#channel.send(Kind.wait, id, 0);
       run();
+    };
+    void handler.ready.then(() => {
+      // All that waited for the module are here at once.
+      if (this.#putOff === 0 && !turn.isOver) {
+        begin();
+        return;
+      }
+      this.#putOff++;
+      turn.putOff(() => {
+        this.#putOff--;
+        begin();
+      });
     });
   }
 

@@ -47,6 +47,7 @@ export function newEngine(
     checkCarried,
     stackOf,
     settleMs,
+    pause: () => channel.turn.pause(),
     logged(done, dropped) {
       // Lua is woken to read it: where nothing else wakes it these would fill the ring.
       channel.send(Kind.logged, dropped, done);
@@ -85,9 +86,7 @@ export function httpModule(engine: Engine, questions: Questions): Namespace {
     pull(this: Call, id: number): Promise<Uint8Array | null> {
       return engine.pull(id, this);
     },
-    reply: (id: number, replies: readonly Reply[]): void => {
-      questions.reply(id, replies);
-    },
+    reply: (id: number, replies: readonly Reply[]): Promise<void> => questions.reply(id, replies),
     log: (entries: readonly LogEntry[]): Promise<void> => engine.log(entries),
     ended: (ids: Uint8Array): void => {
       engine.ended(numbersIn(ids));

@@ -122,7 +122,7 @@ export function main(
 
   const begin = (): void => {
     channel.send(Kind.ready, 0, native.layout.protocol);
-    channel.listen(() => dispatcher.drain(), options.spinUs);
+    channel.listen((most) => dispatcher.drain(most), options.spinUs);
     let last: Promise<unknown> = Promise.resolve();
     kept.open((name, text) => {
       // Each in a message of its own, and none that is too large for one: that is compiled again.

@@ -28,10 +28,14 @@ export class Questions {
     });
   }
 
-  reply(id: number, replies: readonly Reply[]): void {
+  /** Whoever waits for one of them goes on before the next is told. */
+  async reply(id: number, replies: readonly Reply[]): Promise<void> {
     const asked = this.#asked.get(id) ?? [];
     this.#asked.delete(id);
-    settle(asked, replies);
+    for (const [i, question] of asked.entries()) {
+      settle(question, replies[i]);
+      await this.#channel.turn.pause();
+    }
   }
 
   #send(): void {

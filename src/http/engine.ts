@@ -58,6 +58,8 @@ export interface EngineOptions {
   stackOf: Services["stackOf"];
   /** Is called for each entry of `log`: its handlers have ended, or there are none to be called. */
   logged?(done: number, dropped: number): void;
+  /** What to wait for before more is done; undefined: nothing, this turn of the loop is young. */
+  pause?(): Promise<void> | undefined;
   /** How long each of setup, handoff and teardown may take: 10 s unless told. */
   readonly settleMs?: number;
   /** All ids of runs and streams are larger: one that another engine gave is not known here. */
@@ -116,6 +118,7 @@ export class Engine implements Services {
       start: (chain, head, input) => new Run(chain, head, input, this).start(),
       report: this.report,
       logged: (done, dropped) => options.logged?.(done, dropped),
+      pause: () => options.pause?.(),
     });
     this.#instances = new Instances({
       logFor: (plugin) => options.logFor(plugin),
@@ -225,12 +228,20 @@ export class Engine implements Services {
       return;
     }
     if (this.#requests.size === 0) return;
-    for (const id of requestIds) {
-      const state = this.#requests.end(id);
+    const ids = requestIds[Symbol.iterator]();
+    for (let next = ids.next(); next.done !== true; next = ids.next()) {
+      const state = this.#requests.end(next.value);
       if (state === undefined) continue;
       const reason = new RestyTsError("aborted", "the request has ended");
       if (state.stream !== undefined) this.#streams.cancel(state.stream, reason);
       state.run?.abort(reason);
+      const pause = this.#options.pause?.();
+      if (pause !== undefined) {
+        void pause.then(() => {
+          this.ended({ [Symbol.iterator]: () => ids });
+        });
+        return;
+      }
     }
   }
 

@@ -25,11 +25,15 @@ export interface LogParts {
   start(chain: Chain, head: Head, input: RunInput): Changes | Promise<Changes>;
   report(title: string, error: unknown): void;
   logged(done: number, dropped: number): void;
+  /** What to wait for before the next entry begins, if anything. */
+  pause(): Promise<void> | undefined;
 }
+
+type Work = readonly [chain: Chain, head: Head, entry: LogEntry];
 
 export class LogRuns {
   readonly #parts: LogParts;
-  /** Batches that wait for chains. */
+  /** Batches of which not all entries have begun. */
   readonly #waiting = new Set<Promise<unknown>>();
 
   constructor(parts: LogParts) {
@@ -45,19 +49,20 @@ export class LogRuns {
   async run(entries: readonly LogEntry[]): Promise<void> {
     const pending: Promise<void>[] = [];
     const late = new Map<number, LogEntry[]>();
+    const work: Work[] = [];
     for (const entry of entries) {
       const head = new Head(entry[0]);
       const { token } = head;
       const chain = this.#parts.ready(token);
-      if (chain !== undefined) this.#begin(chain, head, entry, pending);
+      if (chain !== undefined) work.push([chain, head, entry]);
       else if (late.get(token)?.push(entry) === undefined) late.set(token, [entry]);
     }
-    if (late.size > 0) {
-      const begun = Promise.all([...late].map((one) => this.#beginLate(...one, pending)));
-      this.#waiting.add(begun);
-      await begun;
-      this.#waiting.delete(begun);
-    }
+    const begun = Promise.all([
+      this.#begin(work, pending),
+      ...[...late].map((one) => this.#beginLate(...one, pending)),
+    ]);
+    this.#waiting.add(begun);
+    await begun.finally(() => this.#waiting.delete(begun));
     await Promise.all(pending);
   }
 
@@ -72,21 +77,27 @@ export class LogRuns {
       if (chain === undefined) {
         throw new RestyTsError("bad_argument", `configuration ${token} is not known any more`);
       }
-      for (const entry of entries) this.#begin(chain, new Head(entry[0]), entry, pending);
+      const work = entries.map((entry): Work => [chain, new Head(entry[0]), entry]);
+      await this.#begin(work, pending);
     } catch (error) {
       this.#drop(entries.length, error);
     }
   }
 
-  #begin(chain: Chain, head: Head, entry: LogEntry, pending: Promise<void>[]): void {
-    const [, vars, ctx, endTime] = entry;
+  /** One after the other; their chains stay meanwhile. */
+  async #begin(work: readonly Work[], pending: Promise<void>[]): Promise<void> {
     const done = (): void => {
       this.#parts.logged(1, 0);
     };
-    const input = { vars, ctx, chunk: null, deadline: Infinity, endTime };
-    const running = this.#parts.start(chain, head, input);
-    if (running instanceof Promise) pending.push(running.then(done));
-    else done();
+    for (const [chain] of work) chain.hold();
+    for (const [chain, head, [, vars, ctx, endTime]] of work) {
+      const input = { vars, ctx, chunk: null, deadline: Infinity, endTime };
+      const running = this.#parts.start(chain, head, input);
+      chain.letGo();
+      if (running instanceof Promise) pending.push(running.then(done));
+      else done();
+      await this.#parts.pause();
+    }
   }
 
   #drop(count: number, error: unknown): void {

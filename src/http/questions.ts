@@ -24,13 +24,10 @@ export type Reply = readonly unknown[];
 /** Of all questions, in their order; a text: nginx has refused a change. */
 export type Replies = readonly Reply[] | string;
 
-/** @param replies to the questions, in their order. */
-export function settle(asked: readonly Question[], replies: readonly Reply[]): void {
-  for (const [i, { resolve, reject }] of asked.entries()) {
-    const [ok, ...values] = replies[i] ?? [false, "no reply"];
-    if (ok === true) resolve(values);
-    else reject(new RestyTsError("handler_failed", textOf(values[0]) ?? "failed"));
-  }
+export function settle({ resolve, reject }: Question, reply: Reply | undefined): void {
+  const [ok, ...values] = reply ?? [false, "no reply"];
+  if (ok === true) resolve(values);
+  else reject(new RestyTsError("handler_failed", textOf(values[0]) ?? "failed"));
 }
 
 /** What a conversation needs of the run that it is part of. */
@@ -89,7 +86,7 @@ export class Conversation {
       const error = new RestyTsError("bad_response", `nginx refused a change: ${replies}`);
       for (const { reject } of asked) reject(error);
     } else {
-      settle(asked, replies);
+      for (const [i, question] of asked.entries()) settle(question, replies[i]);
     }
     if (this.questions.length > 0) this.#sendSoon();
     return changes;
