@@ -82,6 +82,7 @@ build = {
       ["resty.ts.wait_nginx"] = "lua/resty/ts/wait_nginx.lua",
       ["resty.ts.wait_plain"] = "lua/resty/ts/wait_plain.lua",
       ["resty.ts.waiter_nginx"] = "lua/resty/ts/waiter_nginx.lua",
+      ["resty.ts.watchdog"] = "lua/resty/ts/watchdog.lua",
       ["resty.ts.wire"] = "lua/resty/ts/wire.lua",
    },
    copy_directories = { "conf" },

@@ -114,6 +114,49 @@ export const FAULTS: Fault[] = [
       ),
   },
   {
+    name: "spin unheard",
+    weight: 2,
+    runtimes: BOTH,
+    async run({ worker, windows }) {
+      const close = windows.open({ codes: ["timeout", "refused", ...ENDS], worker: worker.pid });
+      const { lives } = await worker.stats();
+      await worker.ask("/unheard?kind=spin");
+      const another = async (): Promise<boolean> => (await worker.stats()).lives > lives;
+      await until("there is another life", another, EFFECT_MS);
+      await worker.recovered();
+      close();
+    },
+  },
+  {
+    name: "short handlers",
+    weight: 2,
+    runtimes: BOTH,
+    async run({ worker }) {
+      const some = async (): Promise<void> => {
+        for (let i = 0; i < 20; i++) {
+          expect("a short one", await worker.ask("/fault?kind=short&ms=30000"), "short");
+        }
+      };
+      await Promise.all(Array.from({ length: 64 }, some));
+    },
+  },
+  {
+    name: "worker paused",
+    weight: 2,
+    runtimes: BOTH,
+    async run({ worker, random }) {
+      const { lives } = await worker.stats();
+      process.kill(worker.pid, "SIGSTOP");
+      await sleep(random.below(3000));
+      process.kill(worker.pid, "SIGCONT");
+      expect(
+        "its environment",
+        { status: 200, value: (await worker.stats()).lives },
+        String(lives),
+      );
+    },
+  },
+  {
     name: "host stopped",
     weight: 2,
     runtimes: PROCESS,

@@ -90,6 +90,7 @@ const LOCATIONS = {
     ${content(`ngx.print("plain")`)}
     ${luaPhase("header_filter", `ngx.header["x-worker"] = ngx.worker.pid(); require("resty.ts.http").header_filter(${TAG})`)}`,
   "= /fault": faulty("ts.call(faulty.fault, ms, ngx.var.arg_kind)"),
+  "= /unheard": faulty("ts.notify(faulty.fault, ngx.var.arg_kind)"),
   "= /held": faulty("ts.call(faulty.held, ms)"),
   "= /in-flight": faulty("faulty.inFlight()"),
   "= /release": faulty("faulty.release()"),

@@ -14,6 +14,7 @@ local lives = require "resty.ts.lives"
 local replies = require "resty.ts.replies"
 local slots = require "resty.ts.slots"
 local wait = require "resty.ts.wait"
+local watchdog = require "resty.ts.watchdog"
 local wire = require "resty.ts.wire"
 
 local band = bit.band
@@ -42,7 +43,7 @@ local kick_napping = slots.kick_napping
 local _M = {}
 local mt = { __index = _M }
 
-for _, methods in ipairs { lifecycle, lives, replies.methods, slots.methods } do
+for _, methods in ipairs { lifecycle, lives, replies.methods, slots.methods, watchdog } do
     for name, method in pairs(methods) do
         _M[name] = method
     end
@@ -97,6 +98,7 @@ function _M.new(lib, options, log)
         reply = nil,            -- the host's function that takes replies to what it asks
         replies = {},           -- that found no room yet: replies.lua's
         unlogged = 0,           -- log entries sent that the host has not answered for
+        given_up = 0,           -- log entries that it may answer for all the same
         cancels = {},           -- slots whose CANCEL found no room yet
         modules = {},           -- index -> module that the environment knows
         functions = {},         -- index -> function
@@ -171,7 +173,7 @@ function _M:on_other(kind, a, text, id)
     elseif kind == KIND_LOGGED then
         self.unlogged = self.unlogged - a - id
         self.stats.dropped_log_entries = self.stats.dropped_log_entries + id
-        if self.unlogged < 0 then
+        if self.unlogged < -self.given_up then
             self:broken("a word on log entries that were not sent")
         end
     elseif kind == KIND_READY then

@@ -115,6 +115,7 @@ function _M:drop_unlogged(left, why)
     local dropped = self.unlogged - left
     self.unlogged = left
     if dropped > 0 then
+        self.given_up = self.given_up + dropped
         self.stats.dropped_log_entries = self.stats.dropped_log_entries + dropped
         self.log(1, dropped .. " entries for the plugins' log handlers were dropped: " .. why)
     end

@@ -41,8 +41,6 @@ end
 -- A life shorter than this, in ms, is one of a crash loop.
 local STEADY_MS = 1000
 local LEAST_DELAY_MS, MOST_DELAY_MS, MOST_CONNECT_DELAY_MS = 100, 10000, 500
--- How long an environment that is ended may take before another one is started beside it.
-local PATIENCE_MS = 1250
 local STACK_BYTES = 4194304
 local SCRATCH_BYTES = 4096
 -- A start goes on for so many times start_timeout_ms, and twice as long each time that this was too
@@ -161,11 +159,11 @@ function _M:begin_life(messages)
         self.dead = nil
     end
     self.life = { lib = lib, holder = holder, runtime = holder[0], generation = generation,
-                  ready = false, ready_at = 0, ending = nil, begun = nil, since = 0, timeouts = 0,
-                  ended_at = 0, left = false }
+                  ready = false, ready_at = 0, timeouts = 0, ended_at = 0, left = false,
+                  looked_at = 0, still_ms = 0, late_ms = 0, stopped_ms = 0 }
     self.stats.lives = self.stats.lives + 1
     self.generation = generation
-    self.why, self.restart_at = nil, nil
+    self.why, self.restart_at, self.given_up = nil, nil, 0
     if before then
         local carried = definitions(self)
         for _, message in ipairs(messages or {}) do
@@ -196,15 +194,6 @@ function _M:on_ready()
 end
 
 
--- Has the environment end, and at the latest in PATIENCE_MS has it taken for ended.
-local function give_up(self, life, code, text)
-    life.code, life.text = code, text
-    life.ending = self.now_ms() + PATIENCE_MS
-    self.lib.rts_runtime_fail(life.runtime, NUMBER_BY_CODE[code])
-    self.waiting:sweep_later()
-end
-
-
 -- Another start_timeout_ms have passed. In a worker that was paused many of them count as one.
 function _M:start_timed_out(life)
     if self.life ~= life or life.ready or life.ending or self.stopped then
@@ -214,8 +203,8 @@ function _M:start_timed_out(life)
     local timeout_ms = self.options.start_timeout_ms
     if life.timeouts >= self.start_patience then
         self.start_patience = math_min(2 * self.start_patience, MOST_PATIENCE)
-        give_up(self, life, "start_timeout", "the runtime was not ready within " .. life.timeouts
-                                             .. " times start_timeout_ms, " .. timeout_ms .. " ms")
+        self:give_up(life, "start_timeout", "the runtime was not ready within " .. life.timeouts
+                                            .. " times start_timeout_ms, " .. timeout_ms .. " ms")
         return
     end
     if life.timeouts == 1 then
@@ -435,51 +424,7 @@ function _M:try_again()
 end
 
 
--- Watching --------------------------------------------------------------------------------------
-
--- Whether a caller would have given up by now, had it begun before these ms did.
-local function past_deadline(self, ms)
-    for slot = 0, self.slots - 1 do
-        local w = self.waiters[slot]
-        if w and w.timeout_ms and w.timeout_ms <= ms then
-            return true
-        end
-    end
-    return false
-end
-
-
--- The watchdog: a call is past its deadline, and the host, which was told so, has read nothing for
--- stall_ms. To be called now and then while calls are pending.
--- blocked: whether the worker blocks for an answer, so that no timer tells whose deadline is past.
-function _M:watch(blocked)
-    local life = self.life
-    if not life or not life.ready and not life.ending then
-        return
-    end
-    local now = self.now_ms()
-    if life.ending then
-        if now >= life.ending then
-            -- It does not end: native code, or stopped. Its thread is left to itself.
-            self.fault = { code = life.code, text = life.text }
-            self:check_life()
-        end
-        return
-    end
-    local begun = self.lib.rts_sq_begun(self.channel.c)
-    if begun == self.channel.sq_tail or self.abandoned == 0 and not blocked then
-        life.begun = nil
-    elseif begun ~= life.begun then
-        life.begun, life.since = begun, now
-    elseif now - life.since >= self.options.stall_ms
-           and (self.abandoned > 0 or past_deadline(self, now - life.since))
-    then
-        give_up(self, life, "stalled", "a handler has not come back to the event loop for more "
-                                       .. "than " .. self.options.stall_ms
-                                       .. " ms past the deadline of a call")
-    end
-end
-
+-- Now and then ----------------------------------------------------------------------------------
 
 -- What is to be done now and then, while anything is pending.
 function _M:sweep()
@@ -512,8 +457,11 @@ end
 
 -- Whether `sweep` has anything to wait for.
 function _M:unsettled()
+    local life, ch = self.life, self.channel
     return self.pending > 0 or #self.graves > 0 or self.carried ~= nil
-           or self.life ~= nil and self.life.ending ~= nil
+           or life ~= nil and life.ending ~= nil
+           -- The watchdog waits for the host to read on.
+           or life ~= nil and life.ready and self.lib.rts_sq_begun(ch.c) ~= ch.sq_tail
 end
 
 

@@ -24,6 +24,8 @@ local SWEEP_SECONDS = 0.2
 local LATE_SECONDS = 1
 -- While a call is past its deadline and the host has not said that it knows.
 local WATCH_SECONDS = 0.05
+-- How often the host is asked for a sign of life.
+local BEAT_SECONDS = 1
 -- How long a call waits before it sees to it itself that there are a waiter and a sweep.
 local LOOK_SECONDS = 1
 -- How long the worker may spin for one answer, in µs.
@@ -35,7 +37,7 @@ local FOREVER_MS = waiter_nginx.FOREVER_MS
 local all = {} -- whose clients may be in use
 local exit_watched = false
 local exit_tasks = {}
-local sweep, on_worker_exit, on_start_deadline, on_restart
+local sweep, beat, on_worker_exit, on_start_deadline, on_restart
 
 local YIELDABLE = {
     rewrite = true, access = true, content = true, timer = true, server_rewrite = true,
@@ -58,6 +60,7 @@ function nginx.new(client)
         running = false,    -- whether waiter_nginx.main runs
         due = 0,            -- when the one that is scheduled is late, else 0
         sweep_due = 0,      -- when the sweep that is scheduled is late, else 0
+        beat_due = 0,       -- the same of the beat
         wakeups_a_timer = WAKEUPS_A_TIMER,
         kicker = nil,       -- the semaphore of waiter_nginx's kicker, while it runs
         kick_posted = false,
@@ -71,6 +74,7 @@ end
 -- Returns at once; the client learns later how it went.
 function nginx:start()
     self:ensure_running()
+    self:beat_later()
     if not exit_watched then
         exit_watched = ngx_timer_at(FOREVER_MS / 1000, on_worker_exit) and true or false
     end
@@ -212,6 +216,15 @@ function nginx:sweep_later()
         if ngx_timer_at(seconds, sweep, self) then
             self.sweep_due = now + seconds + LATE_SECONDS
         end
+    end
+end
+
+
+-- Has the client ask its host for a sign of life, now and then.
+function nginx:beat_later()
+    local now = ngx_now()
+    if now >= self.beat_due and ngx_timer_at(BEAT_SECONDS, beat, self) then
+        self.beat_due = now + BEAT_SECONDS + LATE_SECONDS
     end
 end
 
@@ -363,6 +376,17 @@ function sweep(premature, self)
     if self.client:unsettled() then
         self:sweep_later()
     end
+    self:beat_later()
+end
+
+
+function beat(premature, self)
+    self.beat_due = 0
+    if premature or self.client.stopped then
+        return
+    end
+    self.client:beat()
+    self:beat_later()
 end
 
 
