@@ -316,7 +316,7 @@ local function ask(self, client, phase, sync)
             break
         end
     end
-    if described == nil then
+    if err then
         self.slow = code == "timeout"
         return nil, err, code
     end
@@ -325,7 +325,12 @@ local function ask(self, client, phase, sync)
         return failure("stopped", "the configuration was released meanwhile")
     end
     self.slow = false
-    self.version = learn(self, client, token, generation, described)
+    local ok, version = pcall(learn, self, client, token, generation, described)
+    if not ok then
+        client:broken("a configuration has an answer that describes no chain: " .. version)
+        return failure("protocol", "the host's answer describes no chain")
+    end
+    self.version = version
     return true
 end
 
