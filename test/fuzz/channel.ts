@@ -1,0 +1,199 @@
+/**
+ * Fuzzes nginx's side of the channel by a host that keeps to nothing (channel-host.ts), under load.
+ * Plain locations must go on as they do in an nginx without the bridge beside it, the error log must
+ * stay small, the worker must stay, and must obey at the end.
+ *
+ *     node --import tsx test/fuzz/channel.ts [--seconds 600] [--seed N]
+ *
+ * The last line has the figures; exit status 1 when one of them is not as it must be.
+ */
+import { chmodSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { build } from "esbuild";
+import { Client } from "undici";
+import { sleep } from "../support/deadline.js";
+import { Nginx, type NginxOptions } from "../support/nginx.js";
+import { content, plainContent } from "../support/nginx-config.js";
+import { phase } from "../support/plugin-phases.js";
+import { makeFolder } from "../support/project.js";
+import { Random } from "./random.js";
+
+const MOST_WAIT_MS = 100;
+const MOST_LOG_BYTES_A_MINUTE = 1_000_000;
+const MOST_END_MS = 5000;
+/** Nothing more is to be learned from a log of this size, and disks are finite. */
+const ENOUGH_LOG_BYTES = 50_000_000;
+const CONNECTIONS = 16;
+/** How often a plain location of either nginx is asked. */
+const PROBE_MS = 5;
+/** A probe that waits so long will not be answered. */
+const HANGS_MS = 60_000;
+
+export interface Figures {
+  seconds: number;
+  seed: number;
+  requests: number;
+  lives: number;
+  /** The longest wait for a plain location, ms; and of the nginx beside it. */
+  waitMs: number;
+  controlMs: number;
+  logBytes: number;
+  endMs: number;
+  /** What is not as it must be. */
+  findings: string[];
+}
+
+async function hostProgram(seed: number): Promise<string> {
+  const folder = makeFolder("fuzzing-host");
+  chmodSync(folder, 0o755);
+  const host = join(folder, "host.mjs");
+  await build({
+    entryPoints: [join(import.meta.dirname, "channel-host.ts")],
+    outfile: host,
+    bundle: true,
+    platform: "node",
+    format: "esm",
+    logLevel: "error",
+  });
+  // It is given the host's file first, which it does not run.
+  const program = join(folder, "node");
+  const command = `exec "${process.execPath}" "${host}" --seed ${String(seed)} "$@"`;
+  writeFileSync(program, `#!/bin/sh\n${command}\n`, { mode: 0o755 });
+  return program;
+}
+
+const PLAIN = { "= /plain": "return 200;" };
+
+function options(node: string): NginxOptions {
+  return {
+    ts: { runtime: "process", node, timeout_ms: 300, sync_timeout_ms: 20, stall_ms: 300 },
+    locations: {
+      ...PLAIN,
+      "= /call": content(`t.reply(ts.import("calc.ts").add(1, ngx.var.arg_text or "2"))`),
+      "= /sync": content(`t.reply(ts.call_sync(ts.import("calc.ts").add, nil, 1, 2))`),
+      "= /notify": content(
+        `for i = 1, 20 do ts.notify(ts.import("calc.ts").add, i, ("x"):rep(i * 100)) end t.reply(true)`,
+      ),
+      "= /large": content(`t.reply(ts.import("calc.ts").add(("x"):rep(300000)))`),
+      "= /access": `${phase("access", `http.access("hello")`)} ${plainContent(`ngx.print("{}")`)}`,
+      "= /log": `${phase("log", `http.log("hello")`)} ${plainContent(`ngx.print("{}")`)}`,
+    },
+    allowLog: [/./],
+  };
+}
+
+const LOAD = ["/call", "/sync", "/notify", "/large", "/access", "/log", "/plain", "/_stats"];
+
+class Prober {
+  longestMs = 0;
+  readonly #client: Client;
+
+  constructor(url: string) {
+    this.#client = new Client(url, { headersTimeout: HANGS_MS, bodyTimeout: HANGS_MS });
+  }
+
+  async ask(): Promise<number> {
+    const from = performance.now();
+    const { statusCode, body } = await this.#client.request({ path: "/plain", method: "GET" });
+    await body.dump();
+    if (statusCode !== 200) throw new Error(`a plain location answers ${String(statusCode)}`);
+    const ms = performance.now() - from;
+    this.longestMs = Math.max(this.longestMs, ms);
+    return ms;
+  }
+
+  stop(): Promise<void> {
+    return this.#client.destroy();
+  }
+}
+
+export async function fuzzChannel(seconds: number, seed: number): Promise<Figures> {
+  const nginx = await Nginx.start(options(await hostProgram(seed)));
+  const control = await Nginx.start({ ts: false, locations: PLAIN });
+  const worker = nginx.workerPid();
+  const random = new Random(seed);
+  const findings: string[] = [];
+  const began = performance.now();
+  let end = began + seconds * 1000;
+  const log = join(nginx.prefix, "logs", "error.log");
+  let requests = 0;
+
+  async function load(): Promise<void> {
+    while (performance.now() < end) {
+      const client = new Client(nginx.url, { headersTimeout: HANGS_MS, bodyTimeout: HANGS_MS });
+      for (let i = random.below(200); i >= 0 && performance.now() < end; i--) {
+        try {
+          const path = random.pick(LOAD);
+          const answer = await client.request({ path, method: "GET" });
+          await answer.body.dump();
+          requests++;
+        } catch (error) {
+          findings.push(`a request fails: ${String(error)}`);
+          return;
+        }
+        if (random.once(50)) await sleep(random.below(20));
+      }
+      await client.destroy();
+    }
+  }
+
+  const probes = [new Prober(nginx.url), new Prober(control.url)] as const;
+  async function probe(): Promise<void> {
+    while (performance.now() < end) {
+      const [waits, beside] = await Promise.all(probes.map((one) => one.ask()));
+      // What both wait for is the machine's doing.
+      if (waits! > MOST_WAIT_MS + beside!) {
+        const at = ((performance.now() - began) / 1000).toFixed(1);
+        findings.push(`a plain location answers after ${waits!.toFixed(0)} ms, at ${at} s`);
+      }
+      await sleep(PROBE_MS);
+    }
+  }
+
+  async function watchLog(): Promise<void> {
+    let [before, from] = [0, performance.now()];
+    while (performance.now() < end) {
+      await sleep(Math.min(1000, Math.max(0, end - performance.now()) + 1));
+      const { size } = statSync(log);
+      if (size > ENOUGH_LOG_BYTES) end = 0;
+      if (performance.now() < Math.min(end, from + 60_000)) continue;
+      const grown = size - before;
+      if (grown > MOST_LOG_BYTES_A_MINUTE) findings.push(`the log grows by ${String(grown)} bytes`);
+      [before, from] = [size, performance.now()];
+    }
+  }
+
+  const results = await Promise.allSettled([
+    probe(),
+    watchLog(),
+    ...Array.from({ length: CONNECTIONS }, load),
+  ]);
+  for (const one of results) if (one.status === "rejected") findings.push(String(one.reason));
+  const { lives } = await nginx.json<{ lives: number }>("/_stats").catch(() => ({ lives: -1 }));
+  if (!nginx.workerPids().includes(worker)) findings.push("the worker has ended");
+  const logBytes = statSync(log).size;
+  await Promise.all(probes.map((one) => one.stop()));
+  const from = performance.now();
+  await nginx.quit(MOST_END_MS).catch((error: unknown) => findings.push(String(error)));
+  const endMs = performance.now() - from;
+  if (findings.length > 0) findings.push(nginx.errorLog().slice(-3000));
+  await nginx.stop().catch((error: unknown) => findings.push(String(error).slice(0, 2000)));
+  await control.stop();
+  const [{ longestMs: waitMs }, { longestMs: controlMs }] = probes;
+  return { seconds, seed, requests, lives, waitMs, controlMs, logBytes, endMs, findings };
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const { values } = parseArgs({
+    options: {
+      seconds: { type: "string", default: "600" },
+      seed: { type: "string", default: String(Date.now() % 1_000_000) },
+    },
+  });
+  const { findings, ...figures } = await fuzzChannel(Number(values.seconds), Number(values.seed));
+  for (const finding of findings) console.log(finding);
+  console.log(JSON.stringify({ ...figures, findings: findings.length }));
+  if (findings.length > 0) process.exitCode = 1;
+}
