@@ -88,6 +88,9 @@ export const FAULTS: Fault[] = [
   byHandler("spin", ["timeout", "stalled"], "stalled"),
   byHandler("block", ["timeout", "stalled"], "stalled"),
   byHandler("fill", ["out_of_memory"], "out_of_memory"),
+  byHandler("hoard", ["out_of_memory"], "out_of_memory"),
+  // In a process of its own signals are Node's.
+  byHandler("listen", ["soon"], undefined, ["embedded"]),
   byHandler("abort", ["exited"], "exited", PROCESS),
   byHandler("segfault", ["exited"], "exited", PROCESS),
   byPlugin("throw", [500]),

@@ -187,7 +187,7 @@ export class Site {
     process.env.RTS_CHAOS_SCARCE = scarce.path;
     const ts: StartOptions = {
       ...{ runtime, plugins: "plugins", timeout_ms: 30_000, sync_timeout_ms: 30_000 },
-      ...{ stall_ms: 200, max_heap_mb: 96, start_timeout_ms: 20_000 },
+      ...{ stall_ms: 200, max_heap_mb: 96, max_external_mb: 256, start_timeout_ms: 20_000 },
       ...(room && { runtime_dir: room.path }),
     };
     const nginx = await Nginx.start({

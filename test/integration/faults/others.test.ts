@@ -60,6 +60,13 @@ const FAULTS: Fault[] = [
     start: { max_heap_mb: 64 },
   },
   {
+    name: "hoard",
+    answers: ["out_of_memory"],
+    ends: "out_of_memory",
+    log: /the environment ended: out of memory: .*max_external_mb, 100/,
+    start: { max_external_mb: 100 },
+  },
+  {
     name: "abort",
     answers: ["exited"],
     ends: "exited",

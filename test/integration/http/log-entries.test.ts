@@ -207,7 +207,7 @@ for (const runtime of ["embedded", "process"] as const) {
           const count = most + 8192;
           const request = "GET /x HTTP/1.1\r\nHost: x\r\n";
           await rawAsk(
-            nginx.port,
+            nginx.port!,
             `${request}\r\n`.repeat(count - 1) + `${request}Connection: close\r\n\r\n`,
           );
           const begun = async (): Promise<number> => Number((await nginx.ask("/begun")).body);
