@@ -70,6 +70,7 @@ build = {
       ["resty.ts.http.target"] = "lua/resty/ts/http/target.lua",
       ["resty.ts.http.whole"] = "lua/resty/ts/http/whole.lua",
       ["resty.ts.instances"] = "lua/resty/ts/instances.lua",
+      ["resty.ts.left"] = "lua/resty/ts/left.lua",
       ["resty.ts.lifecycle"] = "lua/resty/ts/lifecycle.lua",
       ["resty.ts.lives"] = "lua/resty/ts/lives.lua",
       ["resty.ts.native"] = "lua/resty/ts/native.lua",

@@ -14,6 +14,7 @@ local encode = require "resty.ts.encode"
 local errors = require "resty.ts.errors"
 local failure = require "resty.ts.failure"
 local ffi = require "ffi"
+local left = require "resty.ts.left"
 local native = require "resty.ts.native"
 local slots = require "resty.ts.slots"
 local wire = require "resty.ts.wire"
@@ -49,9 +50,8 @@ local LEAST_PATIENCE, MOST_PATIENCE = 2, 64
 -- Another start ends the same way until somebody mends the cause.
 local FINAL = { no_libnode = true, wrong_abi = true, no_host = true, no_node = true,
                 bad_option = true }
--- So many environments of a worker may be left that do not end: no other is started beside them. A
--- thread that has this long to end after its environment is one of these.
-local MOST_LEFT, TEARDOWN_MS = 2, 1000
+-- So many environments of a worker may be left that do not end: no other is started beside them.
+local MOST_LEFT = 2
 -- How long they may take to end all the same before the worker is replaced.
 local REPLACE_MS = 2000
 
@@ -59,8 +59,6 @@ local scratch = ffi_new("uint8_t[?]", SCRATCH_BYTES)
 
 -- Of all clients: no two environments of a process have the same number.
 local generations = 0
--- Of all clients: lives that have ended, and whose threads may not have.
-local ended_lives = {}
 
 local _M = {}
 
@@ -158,9 +156,9 @@ function _M:begin_life(messages)
         self.graves[#self.graves + 1] = self.dead
         self.dead = nil
     end
-    self.life = { lib = lib, holder = holder, runtime = holder[0], generation = generation,
-                  ready = false, ready_at = 0, timeouts = 0, ended_at = 0, left = false,
-                  looked_at = 0, still_ms = 0, late_ms = 0, stopped_ms = 0 }
+    self.life = { holder = holder, runtime = holder[0], generation = generation, ready = false,
+                  ready_at = 0, timeouts = 0, looked_at = 0, still_ms = 0, late_ms = 0,
+                  stopped_ms = 0 }
     self.stats.lives = self.stats.lives + 1
     self.generation = generation
     self.why, self.restart_at, self.given_up = nil, nil, 0
@@ -258,21 +256,6 @@ local function left_over(self)
 end
 
 
--- How many environments of the worker do not end.
-local function count_left(now)
-    local count = 0
-    for i = #ended_lives, 1, -1 do
-        local life = ended_lives[i]
-        if life.holder[0] == nil or life.lib.rts_runtime_ended(life.runtime) ~= 0 then
-            table.remove(ended_lives, i)
-        elseif life.left or now - life.ended_at >= TEARDOWN_MS then
-            count = count + 1
-        end
-    end
-    return count
-end
-
-
 -- Calls fail at once for a while.
 local function back_off(self, delay_ms, code, text, messages)
     for _, message in ipairs(messages or {}) do
@@ -308,13 +291,13 @@ end
 -- code.
 local function begin_next(self, messages)
     local now = self.now_ms()
-    local left = count_left(now)
-    if left < MOST_LEFT then
+    local count = left.count(now)
+    if count < MOST_LEFT then
         self.stuck_since = nil
         return self:begin_life(messages)
     end
     self.stuck_since = self.stuck_since or now
-    local text = left .. " environments do not end: their handlers are blocked in native code"
+    local text = count .. " environments do not end: their handlers are blocked in native code"
     if now - self.stuck_since >= REPLACE_MS and self.options.replace_worker
        and self.waiting.replace_worker()
     then
@@ -348,9 +331,8 @@ local function end_life(self, code, text)
     local life = self.life
     self.life, self.fault = nil, nil
     self.dead = life
-    life.ended_at = self.now_ms()
-    life.left = self.lib.rts_runtime_state(life.runtime) ~= STATE_FAILED
-    ended_lives[#ended_lives + 1] = life
+    left.add(self.lib, life, self.lib.rts_runtime_state(life.runtime) ~= STATE_FAILED,
+             self.now_ms())
     local stack = stack_of(self, life)
     if code == "stalled" and not stack then
         text = text .. "; it did not say where: it is in native code, or stopped"

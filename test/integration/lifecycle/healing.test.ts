@@ -5,7 +5,7 @@ import { symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { statsOf, untilState, type Answer } from "../../support/bridge.js";
-import { until } from "../../support/deadline.js";
+import { sleep, until } from "../../support/deadline.js";
 import { withNginx, type Nginx, type NginxOptions } from "../../support/nginx.js";
 import { content } from "../../support/nginx-config.js";
 import { childrenOf, sessionMembers } from "../../support/proc.js";
@@ -148,6 +148,27 @@ test("a start for which the machine has no room is tried again", () =>
     async (nginx) => {
       await until("it serves", async () => (await nginx.json<Answer>("/add")).value === 3);
       assert.match(nginx.errorLog(), /no room: the next start is in 0\.2 s/);
+    },
+  ));
+
+test("exit() at any moment of a start ends the worker with its status", () =>
+  withNginx(
+    {
+      ts: { runtime: "embedded" },
+      locations: { "/exit": content(`os.exit(3)`) },
+      allowLog: [/exited with code 3/],
+    },
+    async (nginx) => {
+      for (let ms = 0; ms < 500; ms += 20) {
+        const worker = nginx.workerPid();
+        await sleep(ms); // the moment
+        await nginx.ask("/exit").catch(() => undefined);
+        await until("there is another worker", () => {
+          const [pid] = nginx.workerPids();
+          return pid !== undefined && pid !== worker;
+        });
+        assert.doesNotMatch(nginx.errorLog(), /exited on signal/, `after ${String(ms)} ms`);
+      }
     },
   ));
 
