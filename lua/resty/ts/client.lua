@@ -389,7 +389,9 @@ end
 local function timed_out(self, fn, slot, timeout_ms)
     self.stats.timeouts = self.stats.timeouts + 1
     abandon(self, slot, "timeout")
-    return failure("timeout", fn.title .. " did not answer within " .. timeout_ms .. " ms")
+    local life = self.life
+    return failure("timeout", fn.title .. " did not answer within " .. timeout_ms .. " ms"
+                              .. (life and not life.ready and ": Node is not ready" or ""))
 end
 
 
