@@ -221,7 +221,7 @@ t.test("Lua refuses every cut of every golden value", function()
     end
 end)
 
--- vectors with arguments that send_arguments can make: by their payload
+-- vectors with arguments that encode and send_encoded can make: by their payload
 local ARGUMENTS = {
     ["90"] = { n = 0 }, ["920102"] = { n = 2, 1, 2 }, ["91c0"] = { n = 1, nil },
     ["91a26869"] = { n = 1, "hi" },
@@ -237,8 +237,10 @@ for _, cursor in ipairs(CURSORS) do
                 local payload = unhex(vector.payload)
                 if vector.kind <= 2 then
                     local args = t.ok(ARGUMENTS[vector.payload], vector.name)
-                    t.eq(ch:send_arguments(vector.kind, vector.pending, vector.id, vector.a,
-                                           vector.b, args.n, args[1], args[2]), true, vector.name)
+                    local length, spilled = ch:encode(args.n, args[1], args[2])
+                    t.eq(spilled, nil, vector.name)
+                    ch:send_encoded(vector.kind, vector.pending, vector.id, vector.a, vector.b,
+                                    length)
                 else
                     t.eq(ch:send_text(vector.kind, vector.id, vector.a, vector.b, payload), true,
                          vector.name)

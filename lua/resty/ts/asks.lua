@@ -11,6 +11,7 @@ local pcall = pcall
 local type = type
 local error = error
 local select = select
+local tonumber = tonumber
 local tostring = tostring
 local getmetatable = getmetatable
 local setmetatable = setmetatable
@@ -22,6 +23,9 @@ local null = values.null
 local ngx = ngx
 
 local MOST_KEPT_BYTES = 16777216
+-- For how long questions are answered in one turn; the clock is read once in so many.
+local MOST_US = 2000
+local CLOCK_QUESTIONS = 16
 
 local METHODS = {}
 for _, name in ipairs { "get", "set", "add", "replace", "incr", "delete", "ttl", "expire", "lpush",
@@ -31,11 +35,11 @@ end
 
 local _M = {}
 
-local utf8_valid -- libresty_ts.so's
+local utf8_valid, now_us -- libresty_ts.so's
 
 
 function _M.init(lib)
-    utf8_valid = lib.rts_utf8_valid
+    utf8_valid, now_us = lib.rts_utf8_valid, lib.rts_now_us
 end
 
 
@@ -139,20 +143,13 @@ function _M.are_questions(asked)
 end
 
 
--- Answers questions with these functions by kind, which get the question and the client. Returns
--- the array of replies.
-function _M.answer(asked, kinds, client)
-    local replies = {}
-    for i = 1, #asked do
-        local question = asked[i]
-        local kind = kinds[question[1]]
-        if kind then
-            replies[i] = _M.reply_of(pcall(kind, question, client))
-        else
-            replies[i] = _M.reply_of(false, "there is no question " .. tostring(question[1]))
-        end
+-- The reply to one question, by these functions by kind, which get the question and the client.
+local function answer_one(question, kinds, client)
+    local kind = kinds[question[1]]
+    if kind then
+        return _M.reply_of(pcall(kind, question, client))
     end
-    return setmetatable(replies, array_mt)
+    return _M.reply_of(false, "there is no question " .. tostring(question[1]))
 end
 
 
@@ -164,9 +161,27 @@ local ANY_TIME = {
     end,
 }
 
--- Answers questions of the client's host that came without a call.
-function _M.answer_now(asked, client)
-    return _M.answer(asked, ANY_TIME, client)
+-- Begins to answer questions.
+function _M.begin(asked)
+    return { asked = asked, replies = setmetatable({}, array_mt) }
+end
+
+
+-- Answers of `work` what there is time for in one turn, as answer_one does, into work.replies.
+-- kinds: nil for questions that came without a call.
+-- Returns whether that was all; else it goes on when called again.
+function _M.answer_some(work, kinds, client)
+    local asked, replies = work.asked, work.replies
+    local first = #replies + 1
+    local stop_at = tonumber(now_us()) + MOST_US
+    for i = first, #asked do
+        if (i - first) % CLOCK_QUESTIONS == CLOCK_QUESTIONS - 1 and tonumber(now_us()) >= stop_at
+        then
+            return false
+        end
+        replies[i] = answer_one(asked[i], kinds or ANY_TIME, client)
+    end
+    return true
 end
 
 

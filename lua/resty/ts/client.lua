@@ -11,6 +11,7 @@ local errors = require "resty.ts.errors"
 local failure = require "resty.ts.failure"
 local lifecycle = require "resty.ts.lifecycle"
 local lives = require "resty.ts.lives"
+local plugin_log = require "resty.ts.plugin_log"
 local replies = require "resty.ts.replies"
 local slots = require "resty.ts.slots"
 local wait = require "resty.ts.wait"
@@ -20,6 +21,8 @@ local wire = require "resty.ts.wire"
 local band = bit.band
 local math_min = math.min
 local math_ceil = math.ceil
+local pcall = pcall
+local tostring = tostring
 local select = select
 local setmetatable = setmetatable
 
@@ -35,6 +38,8 @@ local KIND_LOGGED = wire.KIND_LOGGED
 local MAX_SLOTS = 65535
 -- In a record's `pending`.
 local BLOCKING, MOST_PENDING = 65535, 65534
+-- Of a large message, a quarter of the ring each, that are sent before nginx has its turn.
+local PARTS_A_TURN = 4
 local CODE_BY_NUMBER = errors.by_number
 local ABANDONED = slots.ABANDONED
 local abandon, free_slot, take_slot = slots.abandon, slots.free, slots.take
@@ -43,7 +48,8 @@ local kick_napping = slots.kick_napping
 local _M = {}
 local mt = { __index = _M }
 
-for _, methods in ipairs { lifecycle, lives, replies.methods, slots.methods, watchdog } do
+for _, methods in ipairs { lifecycle, lives, plugin_log.methods, replies.methods, slots.methods,
+                           watchdog } do
     for name, method in pairs(methods) do
         _M[name] = method
     end
@@ -85,6 +91,7 @@ function _M.new(lib, options, log)
         told = false,           -- whether the log has which runtime `auto` has come to
         stopped = false,        -- by ts.stop
         ended = false,          -- and the Node thread has
+        taking = false,         -- whether completions are handled just now
         released = false,       -- and channel and runtime are freed
         why = nil,              -- { code, text } while calls are refused
         pending = 0,            -- slots taken
@@ -96,15 +103,17 @@ function _M.new(lib, options, log)
         ids = {},               -- slot -> id: slot + 65536 * generation
         reload = nil,           -- the host's function that reloads what has changed
         reply = nil,            -- the host's function that takes replies to what it asks
-        replies = {},           -- that found no room yet: replies.lua's
+        replies = {},           -- what the host asks, and the replies that wait: replies.lua's
+        plugin_log = plugin_log.new(options.max_log_bytes_per_second),
         unlogged = 0,           -- log entries sent that the host has not answered for
         given_up = 0,           -- log entries that it may answer for all the same
         cancels = {},           -- slots whose CANCEL found no room yet
         modules = {},           -- index -> module that the environment knows
         functions = {},         -- index -> function
         stats = { calls = 0, notifications = 0, completed = 0, failed = 0, timeouts = 0,
-                  abandoned = 0, refused = 0, dropped_log_entries = 0, lives = 0, exited = 0,
-                  stalled = 0, out_of_memory = 0, carried_over = 0, repeated = 0 },
+                  abandoned = 0, refused = 0, dropped_log_entries = 0, dropped_log_lines = 0,
+                  lives = 0, exited = 0, stalled = 0, out_of_memory = 0, carried_over = 0,
+                  repeated = 0 },
     }, mt)
     self.waiting = wait.new(self)
     replies.init(lib)
@@ -169,7 +178,7 @@ end
 
 function _M:on_other(kind, a, text, id)
     if kind == KIND_LOG then
-        self.log(a, text)
+        self:on_log(a, text)
     elseif kind == KIND_LOGGED then
         self.unlogged = self.unlogged - a - id
         self.stats.dropped_log_entries = self.stats.dropped_log_entries + id
@@ -186,14 +195,14 @@ function _M:on_other(kind, a, text, id)
 end
 
 
--- Handles what has come. Never yields.
-function _M:drain()
-    if self.released or not self.life then
-        return
-    end
-    local count, err = self.channel:drain(self)
-    if not count then
-        self:broken(err)
+local function take_completions(self)
+    if #self.replies < replies.MOST then
+        local count, err = self.channel:drain(self)
+        if not count then
+            self:broken(err)
+        end
+    else
+        self.channel.more = true
     end
     if self.carried then
         self:send_carried()
@@ -206,6 +215,44 @@ function _M:drain()
     end
     self:check_life()
 end
+
+
+jit.off(take_completions) -- as channel.lua's drain
+
+
+-- The last drain threw, an error of our own: what it was handling is still the next record, so the
+-- environment, or what is left of it, is given up.
+local function failed_to_take(self)
+    self:broken("an error was thrown while its answers were read")
+    local ok, err = pcall(self.check_life, self)
+    if not ok then
+        self:lost(tostring(err))
+    end
+end
+
+
+-- Handles what has come, as much as one turn of nginx's loop may have. Never yields.
+-- all: whether the caller blocks for what is there.
+-- Returns whether something is left to the next turn.
+function _M:drain(all)
+    local ch = self.channel
+    if self.released or not self.life or ch.more and not all and self.waiting:turn_lasts() then
+        return ch.more
+    end
+    if self.taking and wait.in_nginx then
+        failed_to_take(self)
+    else
+        self.taking = true
+        take_completions(self)
+    end
+    self.taking = false
+    if ch.more then
+        self.waiting:end_turn()
+    end
+    return ch.more
+end
+
+jit.off(_M.drain)
 
 
 -- Submissions ---------------------------------------------------------------------------------
@@ -231,12 +278,20 @@ end
 
 -- Sends a message that did not fit into the ring at once, waiting for room where that is allowed.
 -- Returns true, or nil, err, code.
-local function send_rest(self, w, kind, id, a, b, buffer, length, deadline)
+local function send_rest(self, w, kind, id, a, b, buffer, length, deadline, pieces)
     local ch = self.channel
+    local in_a_row = 0
     repeat
-        local sent = ch:send_part(kind, id, a, b, buffer, length, w.sent)
+        local sent = ch:send_part(kind, id, a, b, buffer, length, w.sent, pieces)
         if sent then
             w.sent = sent
+            in_a_row = in_a_row + 1
+            if in_a_row % PARTS_A_TURN == 0 and sent < length and not w.sync then
+                self.waiting.give_way(w)
+                if w.done then -- all that was pending has failed
+                    return failure(w.value, w.text)
+                end
+            end
         else
             local ok, err, code = wait_for_room(self, w, deadline, length)
             if not ok then
@@ -302,37 +357,67 @@ function _M:define(fn)
 end
 
 
--- Encodes and sends one call or notification. Returns true, or nil, err, code.
-local function send(self, w, kind, id, fn, timeout_ms, n, v1, v2, v3, v4, more)
-    local ch = self.channel
+-- Has the host know fn, with a slot for the time: by it the sweep finds a caller that goes away
+-- while it waits for room. Returns true; or nil, err, code.
+local function define_for(self, w, fn, timeout_ms)
+    local slot = take_slot(self)
+    self.waiters[slot] = w
+    w.sending = true
+    local ok, err, code = define(self, w, fn, self.now_ms() + timeout_ms)
+    w.sending = false
+    if self.waiters[slot] == w then
+        free_slot(self, slot)
+    end
+    return ok, err, code
+end
+
+
+-- Sends in parts what did not fit into the ring. Returns true; or nil, err, code.
+local function send_large(self, w, kind, id, fn, timeout_ms, buffer, length, size, pieces)
+    w.sending = true
+    local ok, err, code = send_rest(self, w, kind, id, fn.index, timeout_ms, buffer, length,
+                                    self.now_ms() + timeout_ms, pieces)
+    w.sending = false
+    buffers.give(buffer, size)
+    return ok, err, code
+end
+
+
+-- Sends one call or notification. Takes its slot when all is encoded, which may throw.
+-- Returns the slot; or nil, err, code.
+local function send(self, w, kind, fn, timeout_ms, n, v1, v2, v3, v4, more)
     if not self.functions[fn.index] then
-        w.sending = true
-        local ok, err, code = define(self, w, fn, self.now_ms() + timeout_ms)
-        w.sending = false
+        local ok, err, code = define_for(self, w, fn, timeout_ms)
         if not ok then
             return nil, err, code
         end
+    end
+    local ch = self.channel
+    local length, buffer, size, pieces = ch:encode(n, v1, v2, v3, v4, more)
+    if not length then
+        return failure(size, fn.title .. ": " .. buffer)
+    end
+    local slot = take_slot(self)
+    self.waiters[slot] = w
+    if buffer then
+        local ok, err, code = send_large(self, w, kind, self.ids[slot], fn, timeout_ms, buffer,
+                                         length, size, pieces)
+        if not ok then
+            if self.waiters[slot] == w then
+                free_slot(self, slot)
+            end
+            return nil, err, code
+        end
+        return slot
     end
     local pending = 0
     if kind == KIND_CALL then
         -- A waiter that is `sync` blocks the worker.
         pending = w.sync and BLOCKING or math_min(self.pending, MOST_PENDING)
     end
-    local sent, buffer, length, size = ch:send_arguments(kind, pending, id, fn.index, timeout_ms,
-                                                         n, v1, v2, v3, v4, more)
-    if sent then
-        w.sent = 1
-        return true
-    end
-    if sent == nil then
-        return failure(length, fn.title .. ": " .. buffer)
-    end
-    w.sending = true
-    local ok, err, code = send_rest(self, w, kind, id, fn.index, timeout_ms, buffer, length,
-                                    self.now_ms() + timeout_ms)
-    w.sending = false
-    buffers.give(buffer, size)
-    return ok, err, code
+    ch:send_encoded(kind, pending, self.ids[slot], fn.index, timeout_ms, length)
+    w.sent = 1
+    return slot
 end
 
 
@@ -359,15 +444,8 @@ local function submit(self, w, fn, timeout_ms, n, v1, v2, v3, v4, more)
         self.stats.refused = self.stats.refused + 1
         return failure("queue_full", self.pending .. " calls are pending")
     end
-    local slot = take_slot(self)
-    -- Before it is sent: a caller that goes away while it waits for room is found by the sweep.
-    self.waiters[slot] = w
-    local ok, err, code = send(self, w, KIND_CALL, self.ids[slot], fn, timeout_ms, n, v1, v2, v3,
-                               v4, more)
-    if not ok then
-        if self.waiters[slot] == w then
-            free_slot(self, slot)
-        end
+    local slot, err, code = send(self, w, KIND_CALL, fn, timeout_ms, n, v1, v2, v3, v4, more)
+    if not slot then
         return nil, err, code
     end
     self.stats.calls = self.stats.calls + 1
@@ -456,7 +534,7 @@ function _M:call_sync_with(fn, timeout_ms, start_ms, n, v1, v2, v3, v4, more)
     local life = self.life
     self.lib.rts_sq_kick(ch.c)
     repeat
-        self:drain()
+        local is_more = self:drain(true)
         if w.done then
             local left = left_unbegun(self, w, timeout_ms)
             if left > 0 then
@@ -469,7 +547,7 @@ function _M:call_sync_with(fn, timeout_ms, start_ms, n, v1, v2, v3, v4, more)
             deadline = self.now_ms() + start_ms
         end
         local left = deadline - self.now_ms()
-        if left > 0 then
+        if left > 0 and not is_more then
             self.lib.rts_cq_wait(ch.c, ch.cq_head, self.spin_us, (left < 20 and left or 20) * 1000)
             self:watch(true)
         end
@@ -499,16 +577,12 @@ function _M:notify_with(fn, entries, ...)
         return failure("queue_full", self.pending .. " calls are pending")
     end
     local n = select("#", ...)
-    local slot = take_slot(self)
-    -- The id is only for the chunks of a large message, so it can be used again at once after it.
-    local ok, err, code = send(self, sync_waiter(), KIND_NOTIFY, self.ids[slot], fn, entries, n,
-                               spread(n, ...))
-    if self.waiters[slot] ~= ABANDONED then
-        free_slot(self, slot)
-    end
-    if not ok then
+    local slot, err, code = send(self, sync_waiter(), KIND_NOTIFY, fn, entries, n, spread(n, ...))
+    if not slot then
         return nil, err, code
     end
+    -- The id is only for the chunks of a large message, so it can be used again at once after it.
+    free_slot(self, slot)
     self.unlogged = self.unlogged + entries
     self.stats.notifications = self.stats.notifications + 1
     kick_napping(self)

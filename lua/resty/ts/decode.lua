@@ -16,6 +16,18 @@ local ffi_cast = ffi.cast
 local bswap = bit.bswap
 local band = bit.band
 local setmetatable = setmetatable
+local error = error
+-- Lua's own, below nginx's: who decodes does not sleep.
+-- luacheck: push ignore 143
+local co_create = coroutine._create or coroutine.create
+local co_resume = coroutine._resume or coroutine.resume
+local co_yield = coroutine._yield or coroutine.yield
+local co_status = coroutine._status or coroutine.status
+-- luacheck: pop
+
+-- Elements of one step of a large value; so many bytes of a string count as one.
+local STEP = 4096
+local ELEMENT_BYTES = 64
 
 local MAX_DEPTH = wire.MAX_DEPTH
 local MAX_ELEMENTS = wire.MAX_ELEMENTS
@@ -35,6 +47,7 @@ local NAN = 0 / 0
 
 local base, pos, limit
 local elements_left
+local left_of_step = 1 / 0
 local failed -- the first thing that was wrong, or nil
 
 
@@ -80,6 +93,7 @@ local function get_string(n)
     end
     local s = ffi_str(base + pos, n)
     pos = pos + n
+    left_of_step = left_of_step - n / ELEMENT_BYTES
     return s
 end
 
@@ -96,6 +110,22 @@ end
 
 
 local get
+
+
+-- Ends a step: other values may be decoded before the next one.
+local function pause()
+    local b, p, l, e = base, pos, limit, elements_left
+    co_yield()
+    base, pos, limit, elements_left, failed = b, p, l, e, nil
+end
+
+
+local function count_element()
+    left_of_step = left_of_step - 1
+    if left_of_step < 0 then
+        pause()
+    end
+end
 
 
 -- An array or map begins. Each element takes a byte at least: a count that lies makes no work.
@@ -118,6 +148,7 @@ end
 
 -- Returns false when there is no such value.
 local function get_element(t, i, depth)
+    count_element()
     local v = get(depth + 1)
     if v == nil then
         if failed then
@@ -180,6 +211,7 @@ local function get_map(n, depth)
     end
     local t = {}
     for _ = 1, n do
+        count_element()
         local key = get_key()
         if not key then
             return nil
@@ -326,6 +358,26 @@ function _M.decode(bytes, at, length)
         return nil, "bytes after the value"
     end
     return value
+end
+
+
+-- The same in steps. bytes must stay as they are until the last one.
+function _M.begin(bytes, at, length)
+    local co = co_create(_M.decode)
+    return { co = co, bytes = bytes, at = at, length = length }
+end
+
+
+-- Goes on with what `begin` returned. Returns whether that was the last step, and then what decode
+-- returns.
+function _M.step(decoding)
+    left_of_step = STEP
+    local ok, value, err = co_resume(decoding.co, decoding.bytes, decoding.at, decoding.length)
+    left_of_step = 1 / 0
+    if not ok then
+        error(value, 0)
+    end
+    return co_status(decoding.co) == "dead", value, err
 end
 
 

@@ -2,8 +2,8 @@
 --
 -- Runs on the Lua side; never yields between begin and finish. Invariant: writes only between
 -- `pos` and `limit` of the target that begin was given; what needs more goes on in a buffer,
--- into which the beginning is copied. A value that cannot be carried is an error that
--- says what it is and where.
+-- into which the beginning is copied. Large strings are not copied at all where the caller of
+-- begin takes pieces. A value that cannot be carried is an error that says what it is and where.
 
 local ffi = require "ffi"
 local bit = require "bit"
@@ -22,6 +22,9 @@ local next = next
 local getmetatable = getmetatable
 local tostring = tostring
 local math_floor = math.floor
+
+-- A string of so many bytes is a piece of its own.
+local PIECE_BYTES = 262144
 
 local MAX_DEPTH = wire.MAX_DEPTH
 local HOLES = "an array with holes or other keys (use ts.null for null)"
@@ -46,6 +49,9 @@ local limit         -- first byte that may not be written
 local start         -- where the message began in the ring
 local spilled       -- whether base is a buffer
 local max_bytes     -- of one message
+local in_pieces     -- whether large strings are left where they are
+local pieces        -- nil, or a list of them: { at, string, length }, at: where in the buffer
+local piece_bytes   -- of all of them
 
 
 function _M.init(lib, max_message_bytes)
@@ -58,7 +64,7 @@ end
 local function spill(n)
     local from = spilled and 0 or start
     local used = pos - from
-    if used + n > max_bytes then
+    if used + n + piece_bytes > max_bytes then
         return "more than max_message_bytes (" .. max_bytes .. ") in one message"
     end
     local bigger, size = buffers.take((used + n) * 2)
@@ -92,10 +98,30 @@ local function put_header(n, code8, code16, code32)
 end
 
 
+-- The header is there: the string itself is taken from where it is.
+local function put_piece(s, n)
+    pieces = pieces or {}
+    pieces[#pieces + 1] = { at = pos - (spilled and 0 or start), string = s, length = n }
+    piece_bytes = piece_bytes + n
+end
+
+
+-- Makes room for the header and for the n bytes of a string, unless they will be a piece.
+local function make_room(n)
+    if in_pieces and n >= PIECE_BYTES then
+        if piece_bytes + n > max_bytes then
+            return spill(n)
+        end
+        n = 0
+    end
+    return pos + n + 5 > limit and spill(n + 5) or nil
+end
+
+
 local function put_string(s)
     local n = #s
     if pos + n + 5 > limit then
-        local err = spill(n + 5)
+        local err = make_room(n)
         if err then
             return err, "", "too_large"
         end
@@ -109,6 +135,10 @@ local function put_string(s)
     else
         put_header(n, 0xd9, 0xda, 0xdb)
     end
+    if in_pieces and n >= PIECE_BYTES then
+        put_piece(s, n)
+        return nil
+    end
     ffi_copy(base + pos, s, n)
     pos = pos + n
     return nil
@@ -121,12 +151,16 @@ local function put_bytes(s)
     end
     local n = #s
     if pos + n + 5 > limit then
-        local err = spill(n + 5)
+        local err = make_room(n)
         if err then
             return err, "", "too_large"
         end
     end
     put_header(n, 0xc4, 0xc5, 0xc6)
+    if in_pieces and n >= PIECE_BYTES then
+        put_piece(s, n)
+        return nil
+    end
     ffi_copy(base + pos, s, n)
     pos = pos + n
     return nil
@@ -308,12 +342,14 @@ end
 
 
 -- Begins a message at target[at], of which bytes up to `stop` may be written.
-function _M.begin(target, at, stop)
+-- takes_pieces: whether large strings may be left where they are, and come from `finish`.
+function _M.begin(target, at, stop, takes_pieces)
     base = target
     pos = at
     start = at
     limit = stop
     spilled = false
+    in_pieces, pieces, piece_bytes = takes_pieces, nil, 0
 end
 
 
@@ -379,8 +415,14 @@ end
 
 
 -- Ends a message. Returns its length; and when it did not fit into the target, its buffer and that
--- one's size: the caller's, to be given to buffers.give.
+-- one's size: the caller's, to be given to buffers.give; and what is to be put into it, or nil.
 function _M.finish()
+    if pieces then
+        if not spilled then
+            spill(0)
+        end
+        return pos + piece_bytes, base, limit, pieces
+    end
     if spilled then
         return pos, base, limit
     end

@@ -177,7 +177,7 @@ function _M:stop(timeout_ms)
     self.stopped = true
     self.restart_at = nil
     if self.life then
-        self.channel:drain(self)
+        self.channel:drain_rest(self)
     end
     self:refuse("stopped", "stopped", "ts.stop was called")
     self.channel:ring()

@@ -364,12 +364,12 @@ function _M:check_life()
     local fault = self.fault
     if fault then
         if fault.code ~= "protocol" then
-            self.channel:drain(self)
+            self.channel:drain_rest(self)
         end
         end_life(self, fault.code, fault.text)
     elseif self.lib.rts_runtime_state(life.runtime) == STATE_FAILED then
         -- What it had answered before it ended.
-        self.channel:drain(self)
+        self.channel:drain_rest(self)
         local status = self:status()
         local code = CODE_BY_NUMBER[status.error] or "unavailable"
         local text = life.text or ffi_str(status.text)
@@ -388,6 +388,20 @@ function _M:broken(what)
     if not self.fault and self.life then
         self.fault = { code = "protocol", text = what }
         self.lib.rts_runtime_fail(self.life.runtime, NUMBER_BY_CODE.protocol)
+    end
+end
+
+
+-- The end of a life could not be dealt with: calls fail for a while, and then one more is started.
+function _M:lost(text)
+    self.dead = self.life or self.dead
+    self.life, self.fault, self.carried = nil, nil, nil
+    if not self.why then
+        local delay_ms = LEAST_DELAY_MS
+        self.restart_at = self.now_ms() + delay_ms
+        self.waiting:restart_later(delay_ms)
+        self:refuse("backing_off", "unavailable", "the environment's end failed: " .. text)
+        self.log(1, "the environment's end failed: " .. text)
     end
 end
 

@@ -10,6 +10,7 @@ local ffi_new = ffi.new
 local ffi_str = ffi.string
 local io_open = io.open
 local ipairs = ipairs
+local error = error
 local pcall = pcall
 local tonumber = tonumber
 local str_byte = string.byte
@@ -41,7 +42,13 @@ intptr_t ngx_event_no_timers_left(void);
 extern struct { uintptr_t ctx_index; } rts_ngx_lua_module __asm__("ngx_http_lua_module");
 ]]
 
--- glibc's alone. Our own name, as above.
+-- libc's. Our own names, as above.
+ffi.cdef [[
+void *rts_malloc(size_t bytes) __asm__("malloc");
+void rts_free(void *memory) __asm__("free");
+]]
+
+-- glibc's alone.
 ffi.cdef [[
 const char *rts_glibc_version(void) __asm__("gnu_get_libc_version");
 ]]
@@ -192,6 +199,21 @@ function _M.find_host()
         return beside
     end
     return root .. "dist/host.cjs"
+end
+
+
+-- Memory that is as it is: LuaJIT would write zeros into all of it. It throws when there is none.
+function _M.allocate(bytes)
+    local memory = ffi.C.rts_malloc(bytes)
+    if memory == nil then
+        error("not enough memory for " .. bytes .. " bytes", 0)
+    end
+    return ffi.gc(ffi.cast("uint8_t *", memory), ffi.C.rts_free)
+end
+
+
+function _M.free(memory)
+    ffi.C.rts_free(ffi.gc(memory, nil))
 end
 
 

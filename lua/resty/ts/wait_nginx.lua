@@ -32,7 +32,14 @@ local LOOK_SECONDS = 1
 local SPIN_US = 10
 -- A timer's pool is freed when it ends only: after so many wake-ups the waiter starts anew.
 local WAKEUPS_A_TIMER = 100000
+-- How often, within a ms of nginx's clock, answers are taken without the doorbell, and so without
+-- a turn of nginx's loop: one request may make any number of calls.
+local MOST_LOOKS = 64
+-- Until a start that failed is tried again.
+local FAILED_MS = 1000
+local WAY_SECONDS = waiter_nginx.WAY_SECONDS
 local FOREVER_MS = waiter_nginx.FOREVER_MS
+local guarded = waiter_nginx.guarded
 
 local all = {} -- whose clients may be in use
 local exit_watched = false
@@ -62,6 +69,11 @@ function nginx.new(client)
         sweep_due = 0,      -- when the sweep that is scheduled is late, else 0
         beat_due = 0,       -- the same of the beat
         wakeups_a_timer = WAKEUPS_A_TIMER,
+        turn_at = 0,        -- nginx's clock, and ours in µs, when it was seen to move
+        turn_us = 0,
+        full_at = 0,        -- nginx's clock when a turn had what it may have
+        look_at = 0,        -- and when answers were looked for without the doorbell, how often
+        looks = 0,
         kicker = nil,       -- the semaphore of waiter_nginx's kicker, while it runs
         kick_posted = false,
         kick_head = 0,      -- how far answers were read then
@@ -97,7 +109,7 @@ end
 
 function on_start_deadline(premature, self, life)
     if not premature then
-        self.client:start_timed_out(life)
+        guarded("the start's deadline", self.client.start_timed_out, self.client, life)
     end
 end
 
@@ -125,7 +137,11 @@ function on_restart(premature, self)
         return
     end
     local at = client.restart_at
-    client:try_again()
+    if not guarded("starting the environment", client.try_again, client) then
+        client.restart_at = client.restart_at or client.now_ms() + FAILED_MS
+        self:restart_later(FAILED_MS)
+        return
+    end
     if at and client.restart_at == at then
         self:restart_later(math_max(1, at - client.now_ms()))
     end
@@ -193,6 +209,34 @@ function nginx.blocked_phase()
 end
 
 
+-- Runs f(premature, arg) in so many seconds. Returns whether it will.
+function nginx.after(seconds, f, arg)
+    return ngx_timer_at(seconds, f, arg) and true or false
+end
+
+
+-- Whether the turn of nginx's loop lasts that had all that it may have.
+function nginx:turn_lasts()
+    return ngx_now() == self.full_at
+end
+
+
+function nginx:end_turn()
+    self.full_at = ngx_now()
+end
+
+
+-- Whether answers may be taken that the doorbell has not brought.
+function nginx:may_look()
+    local now = ngx_now()
+    if now ~= self.look_at then
+        self.look_at, self.looks = now, 0
+    end
+    self.looks = self.looks + 1
+    return self.looks <= MOST_LOOKS
+end
+
+
 -- Wakes the host at the end of this turn of nginx's loop, with all that was submitted in it: the
 -- kicker's semaphore is among the posted events.
 function nginx:kick_later()
@@ -257,6 +301,9 @@ local function spin_for_answer(self, fn)
     local client = self.client
     local channel = client.channel
     if client.pending > 1 or channel.host ~= 0 or client.spin_us == 0 then
+        return
+    end
+    if not self:may_look() then
         return
     end
     local skip = fn.skip_spins
@@ -354,6 +401,12 @@ function nginx:wait_room(w, head, timeout_ms)
 end
 
 
+-- Gives nginx its turn, in the middle of what w's coroutine does. w may be done then: it failed.
+function nginx.give_way(w)
+    w.sem:wait(WAY_SECONDS)
+end
+
+
 -- All of them look again.
 function nginx:post_room()
     local room = self.room
@@ -372,7 +425,7 @@ function sweep(premature, self)
     if premature then
         return
     end
-    self.client:sweep()
+    guarded("the sweep", self.client.sweep, self.client)
     if self.client:unsettled() then
         self:sweep_later()
     end

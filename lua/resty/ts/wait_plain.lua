@@ -14,9 +14,19 @@ local co_resume = coroutine.resume
 
 -- Of a wait: the runtime's end moves no cursor.
 local SLICE_MS = 50
+local ROUNDS = 1000
 
 local plain = {}
 plain.__index = plain
+
+
+-- Takes what has come, but for a host that never stops.
+local function drain(client)
+    local rounds = 0
+    while client:drain() and rounds < ROUNDS do
+        rounds = rounds + 1
+    end
+end
 
 
 function plain.new(client)
@@ -76,7 +86,7 @@ function plain:start()
         else
             client.channel.lib.rts_cq_wait(client.channel.c, client.channel.cq_head, 0,
                                            (left < 5 and left or 5) * 1000)
-            client:drain()
+            drain(client)
         end
     end
     if client.why then
@@ -88,6 +98,20 @@ end
 
 function plain.blocked_phase()
     return nil
+end
+
+
+-- Nobody else has a turn.
+function plain.turn_lasts()
+    return false
+end
+
+
+function plain.end_turn()
+end
+
+
+function plain.give_way()
 end
 
 
@@ -231,7 +255,7 @@ function plain:poll(timeout_ms, only)
     local client = self.client
     local now = client.now_ms()
     local deadline = now + timeout_ms
-    client:drain()
+    drain(client)
     while self.nwoken == 0 and not (only and only.done) and not client.released do
         if now >= self.next_deadline then
             self.next_deadline = 1 / 0
@@ -241,7 +265,7 @@ function plain:poll(timeout_ms, only)
         else
             local left = (self.next_deadline < deadline and self.next_deadline or deadline) - now
             sleep(self, left)
-            client:drain()
+            drain(client)
             now = client.now_ms()
         end
     end
@@ -280,7 +304,7 @@ function plain:wait_room(w, head, timeout_ms)
     end
     channel.lib.rts_sq_wait_room(channel.c, head,
                                  (timeout_ms < SLICE_MS and timeout_ms or SLICE_MS) * 1000)
-    client:drain()
+    drain(client)
 end
 
 

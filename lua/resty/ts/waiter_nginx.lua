@@ -3,7 +3,8 @@
 -- Runs on the Lua side, in a timer, one for each client. Invariants: while calls are pending the
 -- doorbell is armed, or somebody is about to drain; without a doorbell (no descriptors, no room for
 -- its socket) answers are looked for. The doorbell's cosocket is closed when an exiting worker has
--- no awaited calls, which it would hold up.
+-- no awaited calls, which it would hold up. Nothing here runs for long without giving way to nginx,
+-- whatever the host does, and no error ends it for good.
 
 local ffi = require "ffi"
 local native = require "resty.ts.native"
@@ -12,6 +13,7 @@ local ngx_semaphore = require "ngx.semaphore"
 local ffi_new = ffi.new
 local ffi_str = ffi.string
 local ipairs = ipairs
+local error = error
 local pcall = pcall
 local tonumber = tonumber
 local ngx_now = ngx.now
@@ -25,14 +27,44 @@ local ngx_NOTICE = ngx.NOTICE
 
 -- 20 days. Nothing comes of the timeout, but cosockets must have one.
 local FOREVER_MS = 1728000000
-local BUSY_TURNS = 64
+-- What is read of the doorbell at once: a byte is as good as many.
+local BELL_BYTES = 4096
+-- For how long nginx waits for us, in µs, and how we give way: ngx.sleep(0) comes back in the same
+-- expiry of timers where nginx is built without OpenResty's patch of it.
+local MOST_US, WAY_SECONDS = 2000, 0.001
+-- Until something that failed is tried again.
+local FAILED_SECONDS = 0.2
 -- Where the doorbell's socket is made, when nothing is said of it.
 local FOLDERS = { "/tmp", "/dev/shm" }
 -- How often answers are looked for when there is no doorbell, and how long until it is tried again.
 local POLL_SECONDS, IDLE_POLL_SECONDS = 0.001, 0.02
 local DEAF_SECONDS = 1
 
-local _M = { FOREVER_MS = FOREVER_MS }
+local _M = { FOREVER_MS = FOREVER_MS, WAY_SECONDS = WAY_SECONDS }
+
+
+-- pcall(f, ...), whose error is for the log.
+local function guarded(what, f, ...)
+    local ok, err = pcall(f, ...)
+    if not ok then
+        ngx_log(ngx_ERR, "resty.ts: ", what, " failed: ", err)
+    end
+    return ok, err
+end
+
+_M.guarded = guarded
+
+
+-- Sleeps when nginx has waited for long, as far as its clock tells: it moves with each turn of the
+-- loop, and the doorbell may have been read without one.
+local function give_way(self)
+    local now, now_us = ngx_now(), tonumber(self.client.lib.rts_now_us())
+    if now ~= self.turn_at then
+        self.turn_at, self.turn_us = now, now_us
+    elseif now_us - self.turn_us > MOST_US then
+        ngx_sleep(WAY_SECONDS)
+    end
+end
 
 
 -- Kicks a host that naps, and takes what it answers at once: on our core it runs before we go on.
@@ -42,7 +74,7 @@ local function kick_and_look(self)
     local channel = client.channel
     local lib, c = channel.lib, channel.c
     -- An exiting worker leaves its answers to the waiter, which ends with the last of them.
-    local look = not ngx_exiting() and lib.rts_cq_disarm(c) ~= 0
+    local look = self:may_look() and not ngx_exiting() and lib.rts_cq_disarm(c) ~= 0
     lib.rts_sq_kick(c)
     if not look then
         return
@@ -58,25 +90,36 @@ end
 
 
 -- Kicks the host once for all that was submitted in a turn of nginx's loop.
+local function kick_for_turn(self, kicker)
+    local channel = self.client.channel
+    if not kicker:wait(FOREVER_MS / 1000) then
+        return
+    end
+    if channel.cq_head ~= self.kick_head then
+        -- Answers were read since this was posted. Whom they are for goes first: then the clients
+        -- have something to do while the host does.
+        kicker:post(1)
+        kicker:wait(FOREVER_MS / 1000)
+    end
+    self.kick_posted = false
+    -- With answers to be read there is another turn at once: it kicks for both.
+    self.kick_next = channel.lib.rts_cq_tail(channel.c) ~= channel.cq_head
+    if not self.kick_next then
+        kick_and_look(self)
+    end
+end
+
+
 local function kicker_main(self)
     local channel = self.client.channel
-    local lib = channel.lib
-    local kicker = ngx_semaphore.new(0)
-    self.kicker = kicker
+    self.kicker = ngx_semaphore.new(0)
     while true do
-        if kicker:wait(FOREVER_MS / 1000) then
-            if channel.cq_head ~= self.kick_head then
-                -- Answers were read since this was posted. Whom they are for goes first: then the
-                -- clients have something to do while the host does.
-                kicker:post(1)
-                kicker:wait(FOREVER_MS / 1000)
-            end
-            self.kick_posted = false
-            -- With answers to be read there is another turn at once: it kicks for both.
-            self.kick_next = lib.rts_cq_tail(channel.c) ~= channel.cq_head
-            if not self.kick_next then
-                kick_and_look(self)
-            end
+        if not guarded("waking the host", kick_for_turn, self, self.kicker) then
+            self.kick_posted, self.kick_next = false, false
+            channel.lib.rts_sq_kick(channel.c)
+            -- What it disarmed may have been left so.
+            channel:ring()
+            ngx_sleep(WAY_SECONDS)
         end
     end
 end
@@ -133,7 +176,7 @@ end
 local function exit_sweeper(self)
     while self.client:awaited() > 0 do
         ngx_sleep(0.05)
-        self.client:sweep()
+        guarded("the sweep", self.client.sweep, self.client)
     end
     if self.client.released then
         return
@@ -146,9 +189,9 @@ local function waiter_loop(self, sock)
     local client = self.client
     local channel = client.channel
     local lib = channel.lib
-    local sweeper, armed, busy = false, false, 0
+    local sweeper, armed = false, false
     for _ = 1, self.wakeups_a_timer do
-        client:drain()
+        local more = client:drain()
         if self.kick_next then
             self:kick_later()
         end
@@ -165,28 +208,32 @@ local function waiter_loop(self, sock)
                 ngx_spawn(exit_sweeper, self)
             end
         end
-        armed = lib.rts_cq_arm(channel.c, channel.cq_head) ~= 0
-        if not armed then
-            -- A host that never stops answering must not keep nginx from all else.
-            busy = busy + 1
-            if busy % BUSY_TURNS == 0 then
-                ngx_sleep(0)
-            end
+        armed = false
+        if more then
+            ngx_sleep(WAY_SECONDS)
         else
-            busy = 0
-            local _, err = sock:receiveany(64)
-            if err and err ~= "timeout" then
-                return true, err
+            -- Between two lives nobody reads what is left of the first one; the next one rings.
+            armed = client.life and lib.rts_cq_arm(channel.c, channel.cq_head) ~= 0
+            if armed or not client.life then
+                local _, err = sock:receiveany(BELL_BYTES)
+                if err and err ~= "timeout" then
+                    return true, err
+                end
+                armed = armed and err ~= nil
             end
-            armed = err ~= nil
+            give_way(self)
         end
     end
     -- The doorbell must not ring while it changes. When it did already, its byte is on the way.
     if armed and lib.rts_cq_disarm(channel.c) == 0 then
-        sock:receiveany(64)
+        sock:receiveany(BELL_BYTES)
     end
     return true
 end
+
+
+-- It sleeps in each round, and no trace does: LuaJIT need not try.
+jit.off(waiter_loop)
 
 
 -- Looks for answers now and then, for want of a doorbell. Returns whether to go on.
@@ -216,13 +263,34 @@ local function ring_loop(self, sock)
     channel.lib.rts_cq_disarm(channel.c)
     sock:close()
     if not ok then
-        self.client:broken("reading its answers failed: " .. again)
-    elseif reason then
+        error(again, 0)
+    end
+    if reason then
         -- Only a host can have closed it, and one that does cannot be relied on.
         self.client:broken("the doorbell broke: " .. reason)
+        self.client:check_life()
     end
-    self.client:check_life()
     return again
+end
+
+
+-- Returns whether to go on.
+local function run(self)
+    local sock, err = connect_bell(self)
+    if sock then
+        if self.deaf then
+            self.deaf = false
+            ngx_log(ngx_NOTICE, "resty.ts: the doorbell is connected again")
+        end
+        return ring_loop(self, sock)
+    end
+    if not self.deaf then
+        self.deaf = true
+        ngx_log(ngx_ERR, "resty.ts: the doorbell does not connect, so answers are looked for ",
+                "every millisecond: ", err, "; it is tried again until it does (descriptors: ",
+                "worker_rlimit_nofile; its socket's folder: runtime_dir)")
+    end
+    return poll_loop(self)
 end
 
 
@@ -232,35 +300,24 @@ function _M.main(premature, self)
         return -- another was late, and came
     end
     self.due = 0
-    if self.client.stopped then
-        self.client:release()
+    local client = self.client
+    if client.stopped then
+        client:release()
         return
     end
-    if premature and self.client:awaited() == 0 then
+    if premature and client:awaited() == 0 then
         return
     end
     self.running = true
-    local sock, err = connect_bell(self)
-    local again
-    if sock then
-        if self.deaf then
-            self.deaf = false
-            ngx_log(ngx_NOTICE, "resty.ts: the doorbell is connected again")
-        end
-        again = ring_loop(self, sock)
-    else
-        if not self.deaf then
-            self.deaf = true
-            ngx_log(ngx_ERR, "resty.ts: the doorbell does not connect, so answers are looked for ",
-                    "every millisecond: ", err, "; it is tried again until it does (descriptors: ",
-                    "worker_rlimit_nofile; its socket's folder: runtime_dir)")
-        end
-        again = poll_loop(self)
+    local ok, again = guarded("waiting for answers", run, self)
+    self.connecting = false
+    if not ok then
+        ngx_sleep(FAILED_SECONDS)
     end
     self.running = false
-    if self.client.stopped then
-        self.client:release()
-    elseif again or self.client:awaited() > 0 then
+    if client.stopped then
+        client:release()
+    elseif again and not (ngx_exiting() and not ok) or client:awaited() > 0 then
         self:ensure_running()
     end
 end
