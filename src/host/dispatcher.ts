@@ -104,6 +104,13 @@ function aim(handler: HandlerFunction, module: string, namespace: Namespace): vo
   }
 }
 
+/** Of the whole system, as Lua has it: rts_now_us. */
+const MONOTONIC_START_MS = Number(process.hrtime.bigint()) / 1e6 - performance.now();
+
+function monotonicMs(): number {
+  return Math.floor(MONOTONIC_START_MS + performance.now());
+}
+
 export class Dispatcher {
   readonly #channel: Channel;
   readonly #loader: ModuleLoader;
@@ -119,6 +126,8 @@ export class Dispatcher {
   readonly #text = new TextDecoder("utf-8", { fatal: true });
   /** Calls whose module is there, and that wait for a later turn of the loop. */
   #putOff = 0;
+  /** When this turn began: monotonicMs. */
+  #now = 0;
   readonly #handle = (record: RecordHeader): void => {
     this.#take(record);
   };
@@ -133,6 +142,7 @@ export class Dispatcher {
 
   /** Handles submissions as Channel.drain does, and returns what it does. @throws {ProtocolError} */
   drain(most?: number): number {
+    this.#now = monotonicMs();
     return this.#channel.drain(this.#handle, most);
   }
 
@@ -209,10 +219,11 @@ export class Dispatcher {
   ): void {
     switch (kind) {
       case Kind.call:
-        this.#call(this.#functionAt(a), id, b, bytes, offset, length);
+        // Both are of 32 bits: so is what is between them.
+        this.#call(this.#functionAt(a), id, (b - this.#now) | 0, bytes, offset, length);
         return;
       case Kind.notify:
-        this.#call(this.#functionAt(a), NOTIFICATION, 0, bytes, offset, length);
+        this.#call(this.#functionAt(a), NOTIFICATION, Infinity, bytes, offset, length);
         return;
       case Kind.cancel:
         this.#cancel(id, a);
@@ -285,13 +296,17 @@ export class Dispatcher {
   #call(
     handler: HandlerFunction,
     id: number,
-    timeoutMs: number,
+    left: number,
     bytes: Uint8Array,
     offset: number,
     length: number,
   ): void {
-    const now = this.#channel.turn.began;
-    const call = new Call(id, handler, timeoutMs > 0 ? now + timeoutMs : Infinity);
+    const call = new Call(id, handler, this.#channel.turn.began + left);
+    // Nobody waits for it: it would only keep those waiting that come after it.
+    if (left <= 0) {
+      this.#sendError(call, "timeout", `${handler.title} was not begun within its deadline`);
+      return;
+    }
     // Not before those that came before it.
     if (handler.target !== undefined && this.#putOff === 0) {
       this.#run(call, handler.target, bytes, offset, length);
@@ -414,9 +429,16 @@ export class Dispatcher {
       if (ours) this.#logFailure(call, error);
       return;
     }
-    const code = ours ? error.code : (refused?.code ?? "handler_failed");
-    const text = this.#utf8.encode(messageOf(error)).subarray(0, this.#maxTextBytes);
-    this.#channel.send(Kind.error, call.id, errorCodes[code], text);
+    this.#sendError(
+      call,
+      ours ? error.code : (refused?.code ?? "handler_failed"),
+      messageOf(error),
+    );
+  }
+
+  #sendError({ id }: Call, code: ErrorCode, text: string): void {
+    const bytes = this.#utf8.encode(text).subarray(0, this.#maxTextBytes);
+    this.#channel.send(Kind.error, id, errorCodes[code], bytes);
   }
 
   #logFailure(call: Call, error: unknown): void {

@@ -55,7 +55,10 @@ function open() {
 }
 
 const call = (id: number, fn: number, args: unknown[], timeoutMs = 5000) =>
-  LuaSide.record(Kind.call, id, fn, timeoutMs, encode(args).slice());
+  LuaSide.record(Kind.call, id, fn, deadlineIn(timeoutMs), encode(args).slice());
+/** As Lua stamps a call. */
+const deadlineIn = (ms: number) =>
+  Number((process.hrtime.bigint() / 1_000_000n + BigInt(ms)) % 4_294_967_296n);
 const value = ({ payload }: Completion) => decode(payload, 0, payload.length);
 
 describe("the dispatcher", () => {
@@ -70,6 +73,18 @@ describe("the dispatcher", () => {
     assert.equal(failed.kind, Kind.error);
     assert.equal(failed.a, errorCodes.handler_failed);
     assert.equal(new TextDecoder().decode(failed.payload), "why");
+  });
+
+  it("does not begin a call that nobody waits for any more", async () => {
+    const { answer, define } = open();
+    define("calls.ts", "note", "notesTaken");
+    await answer(ID, call(ID, 1, []));
+    const late = await answer(ID + 1, call(ID + 1, 0, ["late"], 0));
+    assert.deepEqual([late.kind, late.a], [Kind.error, errorCodes.timeout]);
+    const why = new TextDecoder().decode(late.payload);
+    assert.equal(why, "calls.ts note was not begun within its deadline");
+    await answer(ID + 2, call(ID + 2, 0, ["in time"]));
+    assert.deepEqual(value(await answer(ID + 3, call(ID + 3, 1, []))), ["in time"]);
   });
 
   it("tells of a call that waits for its module, and when it begins", async () => {

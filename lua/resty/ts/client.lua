@@ -372,10 +372,16 @@ local function define_for(self, w, fn, timeout_ms)
 end
 
 
+-- A call's deadline, as the host reads it (docs/wire-format.md).
+function _M:stamp(timeout_ms)
+    return math_ceil(self.now_ms() + timeout_ms) % 4294967296
+end
+
+
 -- Sends in parts what did not fit into the ring. Returns true; or nil, err, code.
-local function send_large(self, w, kind, id, fn, timeout_ms, buffer, length, size, pieces)
+local function send_large(self, w, kind, id, fn, b, timeout_ms, buffer, length, size, pieces)
     w.sending = true
-    local ok, err, code = send_rest(self, w, kind, id, fn.index, timeout_ms, buffer, length,
+    local ok, err, code = send_rest(self, w, kind, id, fn.index, b, buffer, length,
                                     self.now_ms() + timeout_ms, pieces)
     w.sending = false
     buffers.give(buffer, size)
@@ -399,8 +405,9 @@ local function send(self, w, kind, fn, timeout_ms, n, v1, v2, v3, v4, more)
     end
     local slot = take_slot(self)
     self.waiters[slot] = w
+    local b = kind == KIND_CALL and self:stamp(timeout_ms) or timeout_ms
     if buffer then
-        local ok, err, code = send_large(self, w, kind, self.ids[slot], fn, timeout_ms, buffer,
+        local ok, err, code = send_large(self, w, kind, self.ids[slot], fn, b, timeout_ms, buffer,
                                          length, size, pieces)
         if not ok then
             if self.waiters[slot] == w then
@@ -415,7 +422,7 @@ local function send(self, w, kind, fn, timeout_ms, n, v1, v2, v3, v4, more)
         -- A waiter that is `sync` blocks the worker.
         pending = w.sync and BLOCKING or math_min(self.pending, MOST_PENDING)
     end
-    ch:send_encoded(kind, pending, self.ids[slot], fn.index, timeout_ms, length)
+    ch:send_encoded(kind, pending, self.ids[slot], fn.index, b, length)
     w.sent = 1
     return slot
 end
@@ -433,8 +440,9 @@ end
 
 
 -- A waiter of a caller that cannot sleep on it.
-local function sync_waiter()
-    return { done = false, ok = false, value = nil, text = nil, sent = 0, sync = true }
+local function sync_waiter(start_ms)
+    return { done = false, ok = false, value = nil, text = nil, sent = 0, sync = true,
+             start_ms = start_ms }
 end
 
 
@@ -525,7 +533,7 @@ function _M:call_sync_with(fn, timeout_ms, start_ms, n, v1, v2, v3, v4, more)
         return failure(self.why.code, self.why.text)
     end
     local deadline = self.now_ms() + timeout_ms
-    local w = sync_waiter()
+    local w = sync_waiter(start_ms)
     local slot, err, code = submit(self, w, fn, timeout_ms, n, v1, v2, v3, v4, more)
     if not slot then
         return nil, err, code
@@ -577,7 +585,7 @@ function _M:notify_with(fn, entries, ...)
         return failure("queue_full", self.pending .. " calls are pending")
     end
     local n = select("#", ...)
-    local slot, err, code = send(self, sync_waiter(), KIND_NOTIFY, fn, entries, n, spread(n, ...))
+    local slot, err, code = send(self, sync_waiter(0), KIND_NOTIFY, fn, entries, n, spread(n, ...))
     if not slot then
         return nil, err, code
     end

@@ -237,6 +237,9 @@ local function left_over(self)
             local w = self.waiters[slot]
             wanted = w and w ~= ABANDONED and self.ids[slot] == message.id
             keep[slot] = wanted or nil
+            if wanted and w.sync and w.start_ms > 0 then
+                message.b = self:stamp(w.start_ms)
+            end
         elseif wanted then
             entries = entries + message.b
         end
