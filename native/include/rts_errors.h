@@ -55,7 +55,7 @@
     X(NO_HOST, 21, "no_host", "host file missing",                                                \
       "run `npm run build`, or name the file with ts.start{ host = ... }")                        \
     X(START_TIMEOUT, 22, "start_timeout", "start timed out",                                      \
-      "the runtime was not ready in time: the error log says how far it got")  \
+      "the runtime was not ready in time: the error log says how far it got")                     \
     X(BAD_OPTION, 23, "bad_option", "bad option", "the text names the option and what it takes")  \
     X(SYSTEM, 24, "system", "system error",                                                       \
       "a system call failed: the text names it and its reason")                                   \
