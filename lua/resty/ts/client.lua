@@ -96,6 +96,8 @@ function _M.new(lib, options, log)
         waiters = {},           -- slot -> waiter or ABANDONED, false when free
         ids = {},               -- slot -> id: slot + 65536 * generation
         reload = nil,           -- the host's function that reloads what has changed
+        reload_due = 0,         -- when the one that is scheduled is late; while one runs: never
+        reload_again = false,   -- whether files have changed since it began
         reply = nil,            -- the host's function that takes replies to what it asks
         replies = {},           -- what the host asks, and the replies that wait: replies.lua's
         plugin_log = plugin_log.new(options.max_log_bytes_per_second),
@@ -178,6 +180,8 @@ function _M:on_other(kind, a, text, id)
         self.stats.dropped_log_entries = self.stats.dropped_log_entries + id
         if self.unlogged < -self.given_up then
             self:broken("a word on log entries that were not sent")
+        else
+            self.plugin_log.entries = self.plugin_log.entries + a
         end
     elseif kind == KIND_READY then
         self:on_ready()

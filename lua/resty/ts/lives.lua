@@ -390,6 +390,7 @@ end
 function _M:broken(what)
     if not self.fault and self.life then
         self.fault = { code = "protocol", text = what }
+        self:distrust_log()
         self.lib.rts_runtime_fail(self.life.runtime, NUMBER_BY_CODE.protocol)
     end
 end
