@@ -79,7 +79,7 @@ describe("the dispatcher", () => {
     const { answer, define } = open();
     define("calls.ts", "note", "notesTaken");
     await answer(ID, call(ID, 1, []));
-    const late = await answer(ID + 1, call(ID + 1, 0, ["late"], 0));
+    const late = await answer(ID + 1, call(ID + 1, 0, ["late"], -5));
     assert.deepEqual([late.kind, late.a], [Kind.error, errorCodes.timeout]);
     const why = new TextDecoder().decode(late.payload);
     assert.equal(why, "calls.ts note was not begun within its deadline");
