@@ -105,10 +105,9 @@ function aim(handler: HandlerFunction, module: string, namespace: Namespace): vo
 }
 
 /** Of the whole system, as Lua has it: rts_now_us. */
-const MONOTONIC_START_MS = Number(process.hrtime.bigint()) / 1e6 - performance.now();
-
 function monotonicMs(): number {
-  return Math.floor(MONOTONIC_START_MS + performance.now());
+  const [seconds, nanoseconds] = process.hrtime();
+  return seconds * 1000 + Math.trunc(nanoseconds / 1e6);
 }
 
 export class Dispatcher {
