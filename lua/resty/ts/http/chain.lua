@@ -304,6 +304,9 @@ end
 -- Asks the host. Returns true; or nil, err, code.
 local function ask(self, client, phase, sync)
     local token = self.token
+    if not token then -- closed or evicted before its flight began
+        return failure("stopped", "the configuration was released meanwhile")
+    end
     outbox.watch_exit(client)
     client.replay = replay
     local generation, described, err, code
