@@ -1,9 +1,10 @@
 -- Lua values to MessagePack (docs/wire-format.md), straight into the ring.
 --
--- Runs on the Lua side; never yields between begin and finish. Invariant: writes only between
--- `pos` and `limit` of the target that begin was given; what needs more goes on in a buffer,
--- into which the beginning is copied. Large strings are not copied at all where the caller of
--- begin takes pieces. A value that cannot be carried is an error that says what it is and where.
+-- Runs on the Lua side; never yields between begin and finish, and so calls no metamethod.
+-- Invariant: writes only between `pos` and `limit` of the target that begin was given; what needs
+-- more goes on in a buffer, into which the beginning is copied. Large strings are not copied at all
+-- where the caller of begin takes pieces. A value that cannot be carried is an error that says what
+-- it is and where.
 
 local ffi = require "ffi"
 local bit = require "bit"
@@ -19,6 +20,7 @@ local bswap = bit.bswap
 local rshift = bit.rshift
 local type = type
 local next = next
+local rawget = rawget
 local getmetatable = getmetatable
 local tostring = tostring
 local math_floor = math.floor
@@ -278,7 +280,7 @@ local function put_array(t, n, depth)
         put_header(n, nil, 0xdc, 0xdd)
     end
     for i = 1, n do
-        local v = t[i]
+        local v = rawget(t, i)
         if type(v) == "nil" then -- as many other keys as holes: #t and the count were the same
             return HOLES
         end

@@ -358,6 +358,15 @@ local function end_life(self, code, text)
 end
 
 
+-- The same, whatever is thrown meanwhile: somebody must begin the next life.
+local function end_surely(self, code, text)
+    local ok, err = pcall(end_life, self, code, text)
+    if not ok then
+        self:lost(tostring(err))
+    end
+end
+
+
 -- Sees whether the environment has ended, or is to end.
 function _M:check_life()
     local life = self.life
@@ -369,7 +378,7 @@ function _M:check_life()
         if fault.code ~= "protocol" then
             self.channel:drain_rest(self)
         end
-        end_life(self, fault.code, fault.text)
+        end_surely(self, fault.code, fault.text)
     elseif self.lib.rts_runtime_state(life.runtime) == STATE_FAILED then
         -- What it had answered before it ended.
         self.channel:drain_rest(self)
@@ -381,7 +390,7 @@ function _M:check_life()
             text = "the heap has reached " .. (limit > 0 and "max_heap_mb, " .. limit
                                                or "V8's limit")
         end
-        end_life(self, code, text)
+        end_surely(self, code, text)
     end
 end
 

@@ -438,7 +438,7 @@ function beat(premature, self)
     if premature or self.client.stopped then
         return
     end
-    self.client:beat()
+    guarded("the beat", self.client.beat, self.client)
     self:beat_later()
 end
 
