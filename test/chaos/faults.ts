@@ -14,6 +14,7 @@ import {
   withHeld,
   type Fault,
 } from "./fault.js";
+import { FLOODS } from "./floods.js";
 import { SCARCITY } from "./scarcity.js";
 import { buildHostile } from "./tools.js";
 
@@ -227,5 +228,6 @@ export const FAULTS: Fault[] = [
     },
   },
   ...CORRUPTIONS.map(corrupt),
+  ...FLOODS,
   ...SCARCITY,
 ];

@@ -90,6 +90,25 @@ const LOCATIONS = {
     ${content(`ngx.print("plain")`)}
     ${luaPhase("header_filter", `ngx.header["x-worker"] = ngx.worker.pid(); require("resty.ts.http").header_filter(${TAG})`)}`,
   "= /fault": faulty("ts.call(faulty.fault, ms, ngx.var.arg_kind)"),
+  "= /size": faulty("#ts.call(faulty.fault, ms, ngx.var.arg_kind)"),
+  // 100 coroutines, and what they get.
+  "= /flood": faulty(`(function()
+        local threads, count = {}, 0
+        for i = 1, 100 do
+            threads[i] = ngx.thread.spawn(function()
+                for n = 1, 200 do
+                    local right = faulty.ok(n) == n
+                    count = count + (right and 1 or 0)
+                end
+            end)
+        end
+        for i = 1, 100 do
+            ngx.thread.wait(threads[i])
+        end
+        return count
+    end)()`),
+  "= /pieces": content(`require("resty.ts.http").content("floods")`),
+  "= /asking": content(`require("resty.ts.http").content("floods")`),
   "= /unheard": faulty("ts.notify(faulty.fault, ngx.var.arg_kind)"),
   "= /held": faulty("ts.call(faulty.held, ms)"),
   "= /in-flight": faulty("faulty.inFlight()"),
