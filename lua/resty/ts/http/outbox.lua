@@ -338,7 +338,9 @@ end
 -- Has the plugins of this client end what they have.
 local function close(client)
     local _, err, code = host.call(client, host.close, false, CLOSE_MS, 0)
-    if code then
+    local life = client.life
+    -- In one that has not become ready no plugin was set up.
+    if code and (not life or life.ready) then
         ngx.log(ngx.ERR, "resty.ts: the plugins were not ended: ", err)
     end
     client:drop_unlogged(0, "the worker exits, and their handlers have not ended")
