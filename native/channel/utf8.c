@@ -1,19 +1,85 @@
 /*
  * UTF-8 validation (Unicode 15, table 3-7), so that no string is mangled on its way to JavaScript.
  *
+ * A state machine without branches: a byte's row has the next state of each state, where the state is
+ * the number of bits to shift the row by. nginx waits while a string of many MiB is checked.
+ *
  * Threads: any. Invariant: reads exactly n bytes.
  */
 #include "resty_ts.h"
 
 #include <string.h>
 
+#define BAD 0u
+#define START 6u
+/* So many bytes from 80 to BF are to come. */
+#define ONE 12u
+#define TWO 18u
+#define THREE 24u
+/* The second byte's range is narrower after these. */
+#define AFTER_E0 30u
+#define AFTER_ED 36u
+#define AFTER_F0 42u
+#define AFTER_F4 48u
+#define STATE_MASK 63u
+
+#define TO(from, next) ((uint64_t) (next) << (from))
+#define MORE (TO(ONE, START) | TO(TWO, ONE) | TO(THREE, TWO))
+#define MORE_80 (MORE | TO(AFTER_ED, ONE) | TO(AFTER_F4, TWO))
+#define MORE_90 (MORE | TO(AFTER_ED, ONE) | TO(AFTER_F0, TWO))
+#define MORE_A0 (MORE | TO(AFTER_E0, ONE) | TO(AFTER_F0, TWO))
+
+#define TIMES_4(row) row, row, row, row
+#define TIMES_16(row) TIMES_4(row), TIMES_4(row), TIMES_4(row), TIMES_4(row)
+
+static const uint64_t rows[256] = {
+    /* 00 to 7F */
+    TIMES_16(TO(START, START)),
+    TIMES_16(TO(START, START)),
+    TIMES_16(TO(START, START)),
+    TIMES_16(TO(START, START)),
+    TIMES_16(TO(START, START)),
+    TIMES_16(TO(START, START)),
+    TIMES_16(TO(START, START)),
+    TIMES_16(TO(START, START)),
+    /* 80, 90, A0, B0 */
+    TIMES_16(MORE_80),
+    TIMES_16(MORE_90),
+    TIMES_16(MORE_A0),
+    TIMES_16(MORE_A0),
+    /* C0 and C1 are in no text, C2 to DF begin two bytes. */
+    BAD,
+    BAD,
+    TO(START, ONE),
+    TO(START, ONE),
+    TIMES_4(TO(START, ONE)),
+    TIMES_4(TO(START, ONE)),
+    TIMES_4(TO(START, ONE)),
+    TIMES_16(TO(START, ONE)),
+    /* E0 to EF begin three. */
+    TO(START, AFTER_E0),
+    TIMES_4(TO(START, TWO)),
+    TIMES_4(TO(START, TWO)),
+    TIMES_4(TO(START, TWO)),
+    TO(START, AFTER_ED),
+    TO(START, TWO),
+    TO(START, TWO),
+    /* F0 to F4 begin four; the others are BAD. */
+    TO(START, AFTER_F0),
+    TO(START, THREE),
+    TO(START, THREE),
+    TO(START, THREE),
+    TO(START, AFTER_F4),
+};
+
 int rts_utf8_valid(const char *s, size_t n)
 {
     const uint8_t *p = (const uint8_t *) s;
     const uint8_t *const end = p + n;
+    uint64_t state = START;
 
     while (p < end) {
-        while (end - p >= 8) {
+        while ((state & STATE_MASK) == START && end - p >= 8) {
             uint64_t word;
             memcpy(&word, p, sizeof(word));
             if (word & 0x8080808080808080u) {
@@ -21,39 +87,10 @@ int rts_utf8_valid(const char *s, size_t n)
             }
             p += 8;
         }
-        if (p == end) {
-            break;
-        }
-        const uint8_t lead = *p++;
-        if (lead < 0x80) {
-            continue;
-        }
-        /* The second byte's range is narrower after E0, ED, F0 and F4. */
-        uint8_t low = 0x80;
-        uint8_t high = 0xBF;
-        int more;
-        if (lead >= 0xC2 && lead <= 0xDF) {
-            more = 1;
-        } else if (lead >= 0xE0 && lead <= 0xEF) {
-            more = 2;
-            low = lead == 0xE0 ? 0xA0 : low;
-            high = lead == 0xED ? 0x9F : high;
-        } else if (lead >= 0xF0 && lead <= 0xF4) {
-            more = 3;
-            low = lead == 0xF0 ? 0x90 : low;
-            high = lead == 0xF4 ? 0x8F : high;
-        } else {
-            return 0;
-        }
-        if (end - p < more || *p < low || *p > high) {
-            return 0;
-        }
-        p++;
-        while (--more > 0) {
-            if ((*p++ & 0xC0) != 0x80) {
-                return 0;
-            }
+        const uint8_t *const stop = end - p < 16 ? end : p + 16;
+        while (p < stop) {
+            state = rows[*p++] >> (state & STATE_MASK);
         }
     }
-    return 1;
+    return (state & STATE_MASK) == START;
 }
