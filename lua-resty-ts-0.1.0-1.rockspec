@@ -39,6 +39,7 @@ build = {
       ["resty.ts.apisix.status"] = "lua/resty/ts/apisix/status.lua",
       ["resty.ts.apisix.worker"] = "lua/resty/ts/apisix/worker.lua",
       ["resty.ts.asks"] = "lua/resty/ts/asks.lua",
+      ["resty.ts.blocking"] = "lua/resty/ts/blocking.lua",
       ["resty.ts.buffers"] = "lua/resty/ts/buffers.lua",
       ["resty.ts.carry"] = "lua/resty/ts/carry.lua",
       ["resty.ts.cdef"] = "lua/resty/ts/cdef.lua",

@@ -109,6 +109,8 @@ export function optionsFor(
       timeout_ms: TIMEOUT_MS,
       // What a filter takes is nothing here; a machine that is busy with other things must not tell.
       sync_timeout_ms: TIMEOUT_MS,
+      // What handlers log is read from the error log.
+      max_log_bytes_per_second: 1_000_000_000,
       ...others.ts,
     },
     initWorker: `local http = require "resty.ts.http"\n${routes.join("\n")}`,

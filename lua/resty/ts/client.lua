@@ -6,6 +6,7 @@
 
 local again = require "resty.ts.again"
 local bit = require "bit"
+local blocking = require "resty.ts.blocking"
 local channel = require "resty.ts.channel"
 local errors = require "resty.ts.errors"
 local failure = require "resty.ts.failure"
@@ -96,8 +97,7 @@ function _M.new(lib, options, log)
         waiters = {},           -- slot -> waiter or ABANDONED, false when free
         ids = {},               -- slot -> id: slot + 65536 * generation
         reload = nil,           -- the host's function that reloads what has changed
-        reload_due = 0,         -- when the one that is scheduled is late; while one runs: never
-        reload_again = false,   -- whether files have changed since it began
+        reloads = { asked = false, flight = nil }, -- what the host asks for: reload.lua's
         reply = nil,            -- the host's function that takes replies to what it asks
         replies = {},           -- what the host asks, and the replies that wait: replies.lua's
         plugin_log = plugin_log.new(options.max_log_bytes_per_second),
@@ -338,12 +338,19 @@ end
 
 -- Calls fn with arguments as call_with, and blocks until its answer, at most timeout_ms; and, where
 -- an environment ends before it has begun the call, for the next one to start and answer, start_ms
--- at most.
+-- at most. Both are less when others have just blocked in vain (blocking.lua).
 function _M:call_sync_with(fn, timeout_ms, start_ms, n, v1, v2, v3, v4, more)
     if self.why and not self:try_again() then
         return failure(self.why.code, self.why.text)
     end
-    local deadline = self.now_ms() + timeout_ms
+    timeout_ms = blocking.call_ms(timeout_ms)
+    if timeout_ms == 0 then
+        self.stats.timeouts = self.stats.timeouts + 1
+        return failure("timeout", fn.title .. " was not called: others have just blocked the "
+                                  .. "worker in vain")
+    end
+    local began = self.now_ms()
+    local deadline = began + timeout_ms
     local w = sync_waiter(start_ms)
     local slot, err, code = submit(self, w, fn, timeout_ms, n, v1, v2, v3, v4, more)
     if not slot then
@@ -359,6 +366,9 @@ function _M:call_sync_with(fn, timeout_ms, start_ms, n, v1, v2, v3, v4, more)
             if left > 0 then
                 return self:call_sync_with(fn, left, start_ms, n, v1, v2, v3, v4, more)
             end
+            if not w.ok then
+                blocking.in_vain(self.now_ms() - began)
+            end
             return result(self, w.ok, w.value, w.text)
         end
         if start_ms > 0 and self.life ~= life then
@@ -371,6 +381,7 @@ function _M:call_sync_with(fn, timeout_ms, start_ms, n, v1, v2, v3, v4, more)
             self:watch(true)
         end
     until left <= 0
+    blocking.in_vain(self.now_ms() - began)
     return timed_out(self, fn, slot, timeout_ms)
 end
 

@@ -8,9 +8,7 @@ local failure = require "resty.ts.failure"
 local wait = require "resty.ts.wait"
 
 local loaded = package.loaded
-local math_huge = math.huge
 local coroutine_wrap = coroutine.wrap
-local error = error
 local pairs = pairs
 local pcall = pcall
 local tostring = tostring
@@ -18,8 +16,6 @@ local type = type
 
 -- What does not settle the host gives up after start_timeout_ms each: it answers before that.
 local MOST_WAITS = 10
--- After which a timer will not come any more.
-local LATE_MS = 1000
 
 local _M = {}
 
@@ -32,7 +28,8 @@ function _M.run(client)
     if err then
         return nil, err, code
     end
-    if type(report) ~= "table" or type(report.refused) ~= "table" or type(report.tokens) ~= "table"
+    if type(report) ~= "table" or type(report.tokens) ~= "table"
+       or type(report.refused) ~= "table"
     then
         return failure("protocol", "the host's answer is no report of a reload")
     end
@@ -64,39 +61,34 @@ function _M.all(clients)
 end
 
 
+-- Again when it was asked for meanwhile, however often.
 local function run_and_tell(client)
-    client.reload_due = math_huge
+    local reloads = client.reloads
     repeat
-        client.reload_again = false
+        reloads.asked = false
         local ok, report, err = pcall(_M.run, client)
         if not ok or not report then
-            client.log(1, "the reload failed: " .. tostring(ok and err or report))
+            client:on_log(1, "the reload failed: " .. tostring(err or report))
         end
-    until not client.reload_again or client.stopped
-    client.reload_due = 0
+    until not reloads.asked or client.stopped
 end
 
 
-local function on_timer(premature, client)
-    if not premature then
-        run_and_tell(client)
-    end
-end
-
-
--- The host has seen that files have changed. Never yields: the reload is on its own.
+-- The host has seen that files have changed. Never yields: the reload is on its own, and an exiting
+-- worker does not wait for it.
 function _M.soon(client)
-    local now = client.now_ms()
-    if now < client.reload_due then
-        client.reload_again = true
-    elseif wait.in_nginx then
-        local ok, err = ngx.timer.at(0, on_timer, client)
-        if not ok then
-            error("the reload cannot begin: " .. err, 0)
+    local reloads = client.reloads
+    reloads.asked = true
+    if wait.in_nginx then
+        if not ngx.worker.exiting() then
+            require("resty.ts.http.flight").begin(reloads, client, run_and_tell, client)
         end
-        client.reload_due = now + LATE_MS
-    else
-        coroutine_wrap(run_and_tell)(client)
+    elseif not reloads.flight then
+        reloads.flight = true
+        coroutine_wrap(function()
+            run_and_tell(client)
+            reloads.flight = nil
+        end)()
     end
 end
 

@@ -94,6 +94,9 @@ local FLOODS = {
     large_asks = function()
         write(KIND_ASK, 0, 1, "\220\234\96" .. ("\146\161x\161y"):rep(30000) .. ("\144"):rep(30000))
     end,
+    reloads = function()
+        write(KIND_ASK, 0, 1, "\145\145\166reload") -- [["reload"]]
+    end,
     logged = function()
         write(KIND_LOGGED, 0, 0, "")
     end,

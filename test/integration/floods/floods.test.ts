@@ -118,6 +118,17 @@ const locations = {
         ngx.thread.wait(threads[i])
     end
     t.reply(true)`),
+  // The worker blocks for each, and none is answered.
+  "/blocks": content(`
+    local never = ts.import("floods.ts").never
+    local stop = ngx.now() + ${SECONDS}
+    while ngx.now() < stop do
+        for _ = 1, 50 do
+            ts.call_sync(never, 10)
+        end
+        ngx.sleep(0.001)
+    end
+    t.reply(true)`),
   "/notices": content(`
     local add = ts.import("floods.ts").add
     local stop = ngx.now() + ${SECONDS}
@@ -210,6 +221,7 @@ describe("a plain location is answered while a host floods nginx with", () => {
     "logs",
     "asks",
     "large_asks",
+    "reloads",
     "logged",
     "bells",
     "trickle",
@@ -238,7 +250,9 @@ describe("a plain location is answered while a host floods nginx with", () => {
             const starts = log.match(/the environment ended|the next start is in/g) ?? [];
             const { lives } = await statsOf(nginx);
             assert.ok(faults.length <= lives && starts.length <= 2 * lives, log.slice(-4000));
-            assert.equal((await nginx.term()).code, 0);
+            // An exiting worker waits for no reload.
+            const end = await (kind === "reloads" ? nginx.quit(5000) : nginx.term());
+            assert.equal(end.code, 0);
           },
         );
       } finally {

@@ -40,7 +40,7 @@ test("1,000 reloads that are asked for at once are one, and one to follow, whate
       locations: {
         "/soon": content(`t.reply(ask())`),
         "/seen": content(`
-          t.json({ begun, most, ts.internal.client().reload_due == 0 and 1 or 0 })`),
+          t.json({ begun, most, ts.internal.client().reloads.flight and 0 or 1 })`),
       },
       allowLog: [/the reload failed: .*(thrown on purpose|no report)/],
     },

@@ -7,6 +7,7 @@
 -- has one chain, whatever table it comes in, for as long as it is among the 1,000 used last.
 
 local again = require "resty.ts.again"
+local blocking = require "resty.ts.blocking"
 local buffers = require "resty.ts.buffers"
 local encode = require "resty.ts.encode"
 local failure = require "resty.ts.failure"
@@ -22,6 +23,7 @@ local values = require "resty.ts.values"
 
 local ffi_str = ffi.string
 local math_huge = math.huge
+local math_max = math.max
 local error = error
 local pairs = pairs
 local setmetatable = setmetatable
@@ -74,7 +76,6 @@ local function new(key, members, title, policies)
         strict = false,     -- whether these are for all that goes wrong (policy.lua)
         token = nil,
         version = nil,      -- with this token, once the host has answered for it
-        slow = false,       -- whether `configure` did not answer in time
         flight = nil,       -- flight.lua's: `configure` under way for the token
         closed = false,
         key = nil,          -- of an inline one
@@ -292,12 +293,11 @@ end
 
 -- How long `configure` may take. Node may still be starting, and `setup` may take its time: the
 -- host gives it up after start_timeout_ms, and says whose it was.
-local function configure_ms(self, client, phase)
+local function configure_ms(client, phase)
     if not phase or not phase.sync then
         return client.options.start_timeout_ms + ANSWER_MS
     end
-    -- Once only, when that is in vain: a worker that waits serves nobody.
-    return self.slow and client.options.sync_timeout_ms or host.SYNC_START_MS
+    return math_max(client.options.sync_timeout_ms, blocking.start_ms())
 end
 
 
@@ -309,31 +309,32 @@ local function ask(self, client, phase, sync)
     end
     outbox.watch_exit(client)
     client.replay = replay
+    local began = client.now_ms()
     local generation, described, err, code
     -- Once more for each environment that ends under it, which others may have brought about.
     for _ = 0, again.most do
         generation = client.generation
         described, err, code = host.call(client, host.configure, sync,
-                                         configure_ms(self, client, phase), 2, token, self.members)
+                                         configure_ms(client, phase), 2, token, self.members)
         if not again.ended[code] then
             break
         end
     end
     if err then
-        self.slow = code == "timeout"
         return nil, err, code
     end
     if self.token ~= token then -- closed or evicted meanwhile, and released before it was known
         outbox.release(client, token)
         return failure("stopped", "the configuration was released meanwhile")
     end
-    self.slow = false
     local ok, version = pcall(learn, self, client, token, generation, described)
     if not ok then
+        blocking.in_vain(sync and client.now_ms() - began or 0)
         client:broken("a configuration has an answer that describes no chain: " .. version)
         return failure("protocol", "the host's answer describes no chain")
     end
     self.version = version
+    blocking.started()
     return true
 end
 
@@ -403,7 +404,7 @@ local function renew(self, client, old)
     end
     outbox.release(client, token) -- the chain was closed or evicted or the answer was late
     if described == nil and client.generation == generation then
-        ngx.log(ngx.ERR, "resty.ts: ", self.title, " keeps the version before the reload: ", err)
+        client:on_log(1, self.title .. " keeps the version before the reload: " .. err)
     end
 end
 

@@ -4,6 +4,7 @@
 -- which are in memory that all requests share, are encoded before a call can yield; and calls begin
 -- in the order in which they were sent, which the host does not promise for a function's first.
 
+local blocking = require "resty.ts.blocking"
 local failure = require "resty.ts.failure"
 local internal = require("resty.ts").internal
 
@@ -16,9 +17,6 @@ local ID_SPAN = 4294967296
 local _M = {
     client = internal.client,
     clients = internal.clients,
-    -- How long a filter or a log handler may have the worker wait for an environment that starts:
-    -- no response may pass a filter that is not there yet, and no log entry be lost.
-    SYNC_START_MS = 2000,
 }
 
 local functions = {}
@@ -45,6 +43,20 @@ local function define(client)
 end
 
 
+-- The worker blocks for the answer, and for an environment that starts as blocking.lua allows: no
+-- response may pass a filter that is not there yet, and no log entry be lost.
+local function call_sync(client, fn, timeout_ms, n, v1, v2, v3, v4)
+    local began = client.now_ms()
+    local value, err, code = client:call_sync_with(fn, timeout_ms, blocking.start_ms(), n, v1, v2,
+                                                   v3, v4)
+    local ms = client.now_ms() - began - client.options.sync_timeout_ms
+    if ms > 0 then
+        blocking.spend_start(ms)
+    end
+    return value, err, code
+end
+
+
 -- Calls fn with n arguments, blocking when `sync`. Returns its result; or nil, err, code.
 function _M.call(client, fn, sync, timeout_ms, n, v1, v2, v3, v4)
     if not client.functions[LAST.index] then
@@ -54,7 +66,7 @@ function _M.call(client, fn, sync, timeout_ms, n, v1, v2, v3, v4)
         end
     end
     if sync then
-        return client:call_sync_with(fn, timeout_ms, _M.SYNC_START_MS, n, v1, v2, v3, v4)
+        return call_sync(client, fn, timeout_ms, n, v1, v2, v3, v4)
     end
     return client:call_with(fn, timeout_ms, n, v1, v2, v3, v4)
 end

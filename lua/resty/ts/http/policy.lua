@@ -3,6 +3,7 @@
 -- Runs on the Lua side. Invariant: no text of a failure reaches the client; it gets the status, its
 -- name and the request's id, which the log line has, too.
 
+local host = require "resty.ts.http.host"
 local options = require "resty.ts.http.options"
 local request = require "resty.ts.http.request"
 
@@ -33,12 +34,15 @@ local function quoted(text)
 end
 
 
--- Writes the reason to the error log, at the level ERR unless told. Returns the text.
+-- Writes the reason to the error log, at the level ERR unless told: as many lines as there is room
+-- for (plugin_log.lua).
 function _M.log(phase, plugins, text, level)
     text = "resty.ts: " .. plugins .. ", " .. phase.name .. ", request "
            .. request.text(request.get()) .. ": " .. text
-    ngx.log(level or ngx.ERR, text)
-    return text
+    local client = not level and host.clients()[1]
+    if not client or client:may_log(1, text) then
+        ngx.log(level or ngx.ERR, text)
+    end
 end
 
 

@@ -98,9 +98,7 @@ function ready(phase, chain, deadline)
             end
         end
         state.failed, state.failed_kind = chain, options.kind(code)
-        if code ~= "unavailable" or not client or client:may_log(1, err) then
-            policy.log(phase, chain.title, err)
-        end
+        policy.log(phase, chain.title, err)
     end
     policy.unavailable(phase, chain, state)
     return nil
