@@ -14,6 +14,7 @@ import { parseArgs } from "node:util";
 import { build } from "esbuild";
 import { Client } from "undici";
 import { sleep } from "../support/deadline.js";
+import { delayedMs } from "../support/longest-wait.js";
 import { Nginx, type NginxOptions } from "../support/nginx.js";
 import { content, plainContent } from "../support/nginx-config.js";
 import { phase } from "../support/plugin-phases.js";
@@ -23,20 +24,23 @@ import { Random } from "./random.js";
 const MOST_WAIT_MS = 100;
 const MOST_LOG_BYTES_A_MINUTE = 1_000_000;
 const MOST_END_MS = 5000;
-/** Nothing more is to be learned from a log of this size, and disks are finite. */
-const ENOUGH_LOG_BYTES = 50_000_000;
+/** With a log of this size nginx is killed: disks are finite. */
+const ENOUGH_LOG_BYTES = 20_000_000;
+const WATCH_MS = 100;
 const CONNECTIONS = 16;
 /** How often a plain location of either nginx is asked. */
 const PROBE_MS = 5;
-/** A probe that waits so long will not be answered. */
-const HANGS_MS = 60_000;
+/** What waits so long will not be answered. */
+const HANGS_MS = 10_000;
+/** How long after its time nginx is killed, whatever waits for it. */
+const OVERTIME_MS = 30_000;
 
 export interface Figures {
   seconds: number;
   seed: number;
   requests: number;
   lives: number;
-  /** The longest wait for a plain location, ms; and of the nginx beside it. */
+  /** The longest wait for a plain location, ms, without what the worker waited for a core; and of the nginx beside it. */
   waitMs: number;
   controlMs: number;
   logBytes: number;
@@ -68,7 +72,7 @@ const PLAIN = { "= /plain": "return 200;" };
 
 function options(node: string): NginxOptions {
   return {
-    ts: { runtime: "process", node, timeout_ms: 300, sync_timeout_ms: 20, stall_ms: 300 },
+    ts: { runtime: "process", node, timeout_ms: 300, sync_timeout_ms: 10, stall_ms: 300 },
     locations: {
       ...PLAIN,
       "= /call": content(`t.reply(ts.import("calc.ts").add(1, ngx.var.arg_text or "2"))`),
@@ -80,6 +84,8 @@ function options(node: string): NginxOptions {
       "= /access": `${phase("access", `http.access("hello")`)} ${plainContent(`ngx.print("{}")`)}`,
       "= /log": `${phase("log", `http.log("hello")`)} ${plainContent(`ngx.print("{}")`)}`,
     },
+    // But for what filters and log handlers may block for a start (docs/phases.md).
+    beforeStart: `require("resty.ts.blocking").start_ms = function() return 0 end`,
     allowLog: [/./],
   };
 }
@@ -90,16 +96,19 @@ class Prober {
   longestMs = 0;
   readonly #client: Client;
 
-  constructor(url: string) {
+  constructor(
+    { url }: Nginx,
+    private readonly worker: number,
+  ) {
     this.#client = new Client(url, { headersTimeout: HANGS_MS, bodyTimeout: HANGS_MS });
   }
 
   async ask(): Promise<number> {
-    const from = performance.now();
+    const from = performance.now() - delayedMs([this.worker]);
     const { statusCode, body } = await this.#client.request({ path: "/plain", method: "GET" });
     await body.dump();
     if (statusCode !== 200) throw new Error(`a plain location answers ${String(statusCode)}`);
-    const ms = performance.now() - from;
+    const ms = performance.now() - delayedMs([this.worker]) - from;
     this.longestMs = Math.max(this.longestMs, ms);
     return ms;
   }
@@ -107,6 +116,20 @@ class Prober {
   stop(): Promise<void> {
     return this.#client.destroy();
   }
+}
+
+/** The lines of a log, with the numbers in them left out, most frequent first. */
+function kindsOf(log: string): string {
+  const counts = new Map<string, number>();
+  for (const line of log.split("\n")) {
+    const kind = line
+      .replace(/^\S+ \S+ /, "")
+      .replace(/[\da-f]{32}|\d+/g, "N")
+      .slice(0, 200);
+    counts.set(kind, (counts.get(kind) ?? 0) + 1);
+  }
+  const kinds = [...counts].sort(([, a], [, b]) => b - a).slice(0, 20);
+  return kinds.map(([kind, count]) => `${String(count)} ${kind}`).join("\n");
 }
 
 export async function fuzzChannel(seconds: number, seed: number): Promise<Figures> {
@@ -139,7 +162,7 @@ export async function fuzzChannel(seconds: number, seed: number): Promise<Figure
     }
   }
 
-  const probes = [new Prober(nginx.url), new Prober(control.url)] as const;
+  const probes = [new Prober(nginx, worker), new Prober(control, control.workerPid())] as const;
   async function probe(): Promise<void> {
     while (performance.now() < end) {
       const [waits, beside] = await Promise.all(probes.map((one) => one.ask()));
@@ -152,12 +175,19 @@ export async function fuzzChannel(seconds: number, seed: number): Promise<Figure
     }
   }
 
+  // With nginx killed all that waits for it fails.
+  function kill(why: string): void {
+    findings.push(`nginx was killed: ${why}`);
+    end = 0;
+    nginx.killAll();
+  }
+
   async function watchLog(): Promise<void> {
     let [before, from] = [0, performance.now()];
     while (performance.now() < end) {
-      await sleep(Math.min(1000, Math.max(0, end - performance.now()) + 1));
+      await sleep(Math.min(WATCH_MS, Math.max(0, end - performance.now()) + 1));
       const { size } = statSync(log);
-      if (size > ENOUGH_LOG_BYTES) end = 0;
+      if (size > ENOUGH_LOG_BYTES) kill(`its log has ${String(size)} bytes`);
       if (performance.now() < Math.min(end, from + 60_000)) continue;
       const grown = size - before;
       if (grown > MOST_LOG_BYTES_A_MINUTE) findings.push(`the log grows by ${String(grown)} bytes`);
@@ -165,6 +195,7 @@ export async function fuzzChannel(seconds: number, seed: number): Promise<Figure
     }
   }
 
+  const overtime = setTimeout(kill, seconds * 1000 + OVERTIME_MS, "it did not end in time");
   const results = await Promise.allSettled([
     probe(),
     watchLog(),
@@ -178,7 +209,8 @@ export async function fuzzChannel(seconds: number, seed: number): Promise<Figure
   const from = performance.now();
   await nginx.quit(MOST_END_MS).catch((error: unknown) => findings.push(String(error)));
   const endMs = performance.now() - from;
-  if (findings.length > 0) findings.push(nginx.errorLog().slice(-3000));
+  clearTimeout(overtime);
+  if (findings.length > 0) findings.push(kindsOf(nginx.errorLog()));
   await nginx.stop().catch((error: unknown) => findings.push(String(error).slice(0, 2000)));
   await control.stop();
   const [{ longestMs: waitMs }, { longestMs: controlMs }] = probes;

@@ -15,7 +15,7 @@ export interface Waits {
 }
 
 /** For how long threads were ready to run and had no core: the machine's doing. */
-function delayedMs(pids: number[]): number {
+export function delayedMs(pids: number[]): number {
   let ms = 0;
   for (const pid of pids) {
     const text = readFileSync(`/proc/${pid}/task/${pid}/schedstat`, "utf8");
