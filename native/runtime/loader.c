@@ -11,6 +11,7 @@
 
 #include <dirent.h>
 #include <dlfcn.h>
+#include <errno.h>
 #include <link.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,13 +24,25 @@ static int newest_first(const void *a, const void *b)
     return *(const int *) b - *(const int *) a;
 }
 
-/* The ABIs that library_dir has a backend for, newest first. */
+/* Whether what a dlopen failed for may be there again in a moment: nobody has to mend anything. */
+static int is_passing(const char *error)
+{
+    static const int causes[] = {EMFILE, ENFILE, ENOMEM};
+    for (size_t i = 0; i < sizeof(causes) / sizeof(*causes); i++) {
+        if (strstr(error, strerror(causes[i])) != NULL) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* The ABIs that library_dir has a backend for, newest first; -1: errno says why it is not known. */
 static int list_backends(const char *library_dir, int *abis)
 {
     int count = 0;
     DIR *dir = opendir(library_dir);
     if (dir == NULL) {
-        return 0;
+        return errno == ENOENT || errno == ENOTDIR || errno == EACCES ? 0 : -1;
     }
     for (const struct dirent *entry; (entry = readdir(dir)) != NULL && count < MAX_BACKENDS;) {
         int abi = 0;
@@ -142,6 +155,10 @@ int rts_loader_load(const char *library_dir, const char *libnode, rts_loaded_t *
 {
     int abis[MAX_BACKENDS];
     const int count = list_backends(library_dir, abis);
+    if (count < 0) {
+        snprintf(text, text_size, "%s: %s", library_dir, strerror(errno));
+        return -RTS_E_SYSTEM;
+    }
     if (count == 0) {
         snprintf(text, text_size, "there is no backend libresty_ts_node<ABI>.so in %s",
                  library_dir);
@@ -149,7 +166,7 @@ int rts_loader_load(const char *library_dir, const char *libnode, rts_loaded_t *
     }
     void *node = open_libnode(library_dir, libnode, abis, count, text, text_size);
     if (node == NULL) {
-        return -RTS_E_NO_LIBNODE;
+        return is_passing(text) ? -RTS_E_SYSTEM : -RTS_E_NO_LIBNODE;
     }
     const int abi = libnode_abi(node, out->libnode_path, sizeof(out->libnode_path));
     out->own_openssl = has_own_openssl(node);
@@ -164,6 +181,10 @@ int rts_loader_load(const char *library_dir, const char *libnode, rts_loaded_t *
         char have[192];
         char error[512];
         snprintf(error, sizeof(error), "%s", dlerror());
+        if (is_passing(error)) {
+            snprintf(text, text_size, "%s", error);
+            return -RTS_E_SYSTEM;
+        }
         if (has_abi(abis, count, abi)) {
             snprintf(text, text_size, "the backend for %s does not load: %s", out->libnode_path,
                      error);

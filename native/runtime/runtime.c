@@ -273,7 +273,8 @@ static void run_backend(rts_runtime_t *runtime)
     if (runtime->which != RTS_RUNTIME_PROCESS) {
         const int code =
             rts_loader_load(runtime->library_dir, runtime->libnode, &loaded, text, sizeof(text));
-        if (code != RTS_OK && runtime->which == RTS_RUNTIME_EMBEDDED) {
+        /* Of `auto`, too, what may be there again in a moment is waited for. */
+        if (code != RTS_OK && (runtime->which == RTS_RUNTIME_EMBEDDED || code == -RTS_E_SYSTEM)) {
             report(&runtime->context, RTS_STATE_FAILED, -code, text);
             return;
         }
