@@ -473,6 +473,7 @@ class BodyModel {
     const atFirst = structuredClone(model.state);
     const { ends } = model;
     const isChanged = this.changers.size > 0;
+    const told = model.failures.length;
     if (isFirst) this.ends = ends;
     else if (this.ends !== ends) return this.#ended(handlers, piece, isChanged);
     let text = piece;
@@ -483,6 +484,8 @@ class BodyModel {
       const after = isTooLong ? undefined : this.#one(member, text, isFirst, last);
       if (model.ends !== ends) {
         model.state = atFirst;
+        // What the call had to say goes with its answer.
+        model.failures.length = told;
         return this.#ended(handlers, piece, isChanged);
       }
       if (after !== undefined) {
