@@ -34,10 +34,7 @@ local KIND_NOTIFY = wire.KIND_NOTIFY
 local KIND_MODULE = wire.KIND_MODULE
 local KIND_FUNCTION = wire.KIND_FUNCTION
 local STATE_FAILED = 3
-local NUMBER_BY_CODE = {}
-for number, code in pairs(CODE_BY_NUMBER) do
-    NUMBER_BY_CODE[code] = number
-end
+local NUMBER_BY_CODE = errors.numbers
 
 -- A life shorter than this, in ms, is one of a crash loop.
 local STEADY_MS = 1000

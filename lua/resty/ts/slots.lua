@@ -9,10 +9,7 @@ local errors = require "resty.ts.errors"
 local wire = require "resty.ts.wire"
 
 local KIND_CANCEL = wire.KIND_CANCEL
-local NUMBER_BY_CODE = {}
-for number, code in pairs(errors.by_number) do
-    NUMBER_BY_CODE[code] = number
-end
+local NUMBER_BY_CODE = errors.numbers
 
 -- In a slot whose caller has given up.
 local ABANDONED = {}

@@ -15,10 +15,7 @@ local io_open = io.open
 
 local KIND_CANCEL = wire.KIND_CANCEL
 local kick_napping = slots.kick_napping
-local NUMBER_BY_CODE = {}
-for number, code in pairs(errors.by_number) do
-    NUMBER_BY_CODE[code] = number
-end
+local NUMBER_BY_CODE = errors.numbers
 
 -- How long an environment that is ended may take before another one is started beside it.
 local PATIENCE_MS = 1250
