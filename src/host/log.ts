@@ -2,7 +2,7 @@
  * Log lines travel to Lua, which writes them to nginx's error log with the level they came with.
  *
  * Thread: the environment's own. Invariant: a flood of lines holds up neither answers nor memory:
- * past a bound lines are counted instead of sent, and the count is logged.
+ * past a bound lines are counted instead of sent, and Lua is told how many.
  */
 import { Console } from "node:console";
 import { Writable } from "node:stream";
@@ -14,6 +14,7 @@ import { Kind, LogLevel, type LogLevelName } from "./wire.js";
 const MAX_WAITING = 1000;
 /** nginx cuts its lines at 2,048 bytes, so there is no use in sending much more. */
 const MAX_LINE_BYTES = 16_384;
+const TELL_MS = 100;
 
 export class Logger {
   readonly #channel: Channel;
@@ -27,20 +28,25 @@ export class Logger {
   }
 
   write(level: LogLevelName, text: string): void {
-    if (this.#channel.waiting > MAX_WAITING) {
-      this.#dropped++;
-      return;
-    }
-    if (this.#dropped > 0) {
-      this.#send("warn", `${this.#dropped} log lines were dropped: Lua did not read them in time`);
-      this.#dropped = 0;
-    }
-    this.#send(level, text);
+    if (this.#channel.waiting <= MAX_WAITING) this.#send(level, text);
+    else if (this.#dropped++ === 0) this.#tellLater();
   }
 
-  #send(level: LogLevelName, text: string): void {
+  #send(level: LogLevelName, text: string, dropped = 0): void {
     const line = this.#utf8.encode(text).subarray(0, this.#maxLineBytes);
-    this.#channel.send(Kind.log, 0, LogLevel[level], line);
+    this.#channel.send(Kind.log, dropped, LogLevel[level], line);
+  }
+
+  #tellLater(): void {
+    setTimeout(() => {
+      const count = this.#dropped;
+      if (this.#channel.waiting > MAX_WAITING) {
+        this.#tellLater();
+        return;
+      }
+      this.#dropped = 0;
+      this.#send("warn", `${count} log lines were dropped: Lua did not read them in time`, count);
+    }, TELL_MS).unref();
   }
 
   /** A Log whose lines begin with `prefix`. */

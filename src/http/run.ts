@@ -104,6 +104,7 @@ export class Run implements Asking {
       for (const [i, name] of this.chain.vars.entries()) {
         this.varsMade[name] = textOf(this.input.vars?.[i]);
       }
+      Object.freeze(this.varsMade); // setting one would reach nobody
     }
     return this.varsMade;
   }

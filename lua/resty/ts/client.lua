@@ -174,6 +174,7 @@ end
 
 function _M:on_other(kind, a, text, id)
     if kind == KIND_LOG then
+        self.stats.dropped_log_lines = self.stats.dropped_log_lines + id
         self:on_log(a, text)
     elseif kind == KIND_LOGGED then
         self.unlogged = self.unlogged - a - id

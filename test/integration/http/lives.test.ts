@@ -7,7 +7,7 @@ import { statsOf, type Answer } from "../../support/bridge.js";
 import { until } from "../../support/deadline.js";
 import type { Nginx, NginxOptions } from "../../support/nginx.js";
 import { withNginx } from "../../support/nginx.js";
-import { content } from "../../support/nginx-config.js";
+import { content, plainContent } from "../../support/nginx-config.js";
 import { ok, phase, plugin } from "../../support/plugin-phases.js";
 
 type Runtime = "embedded" | "process";
@@ -26,6 +26,19 @@ const EXIT = `
   local _, _, code = ts.import("exit.ts").exit()
   assert(code == "exited", code)`;
 
+const OPEN = `{ onError: "open", onTimeout: "open", onOverload: "open" }`;
+
+/** Ends the environment at the first of two calls. */
+const dying = (name: string, idempotent: boolean): string => `
+  import { existsSync, unlinkSync } from "node:fs";
+  ${plugin(`name: "${name}", idempotent: ${String(idempotent)}, policies: ${OPEN},
+    schema: { type: "object", properties: { gate: {} } },
+    access(ctx, { conf }) {
+      if (!existsSync(conf.gate)) return;
+      unlinkSync(conf.gate);
+      process.exit(3);
+    }`)}`;
+
 const PLUGINS = {
   "plugins/edit.ts": plugin(`name: "edit",
     access(ctx) { ctx.response.headers.set("x-access", "yes"); },
@@ -38,6 +51,16 @@ const PLUGINS = {
     bodyFilter(ctx) { return Buffer.from(ctx.chunk).toString().toUpperCase(); },`),
   "plugins/asks.ts": plugin(`name: "asks",
     async access(ctx) { await ctx.subrequest("/exit"); ctx.response.headers.set("x-asked", "yes"); },`),
+  "plugins/changes.ts": plugin(`name: "changes", idempotent: true, needs: { vars: ["seen"] },
+    policies: ${OPEN},
+    async access(ctx) {
+      ctx.var.set("seen", ctx.vars.seen + "+");
+      ctx.request.headers.set("x-a", (ctx.request.headers.get("x-a") ?? "") + "+");
+      ctx.request.query.set("q", "changed");
+      ctx.request.setBody("changed " + (await ctx.request.text()).length);
+    }`),
+  "plugins/dies.ts": dying("dies", true),
+  "plugins/dies-once.ts": dying("dies-once", false),
   "plugins/streams.ts": `
     import { existsSync } from "node:fs";
     import { setTimeout as sleep } from "node:timers/promises";
@@ -54,11 +77,27 @@ const PLUGINS = {
 const ending = (...filters: string[]): string =>
   `${filters.join("\n")} ${content(`ngx.print("a") ngx.flush(true) ${EXIT} ngx.print("b")`)}`;
 
+/** A handler that changes the request ends well, and the environment under the next one. */
+const changing = (route: string): string => `
+  set $seen "";
+  set $resty_ts_route ${route};
+  client_body_buffer_size 1k;
+  ${phase("access", `io.open(ngx.config.prefix() .. "gate", "w"):close() http.run()`)}
+  ${plainContent(`
+    ngx.req.read_body()
+    local body, file = ngx.req.get_body_data(), ngx.req.get_body_file()
+    body = body or io.open(file):read("*a")
+    ngx.print(table.concat({ ngx.var.seen, ngx.var.http_x_a or "", ngx.var.args, body }, "|"))`)}`;
+
 function options(runtime: Runtime): NginxOptions {
   return {
     ts: { runtime, plugins: "plugins" },
     modules: { "exit.ts": EXIT_MODULE },
     files: PLUGINS,
+    initWorker: `
+      local http, conf = require "resty.ts.http", { gate = ngx.config.prefix() .. "gate" }
+      http.route("once", { "changes", { "dies-once", conf } })
+      http.route("again", { "changes", { "dies", conf } })`,
     allowLog: [/\[error\]/],
     locations: {
       "= /exit": content(`${EXIT} ngx.print("ended")`),
@@ -89,6 +128,8 @@ function options(runtime: Runtime): NginxOptions {
         phase("body_filter", `http.body_filter("strict")`),
       ),
       "= /asks": phase("access", `http.access("asks")`) + ok,
+      "= /once": changing("once"),
+      "= /again": changing("again"),
       "= /streams": phase(
         "content",
         `http.content("streams", { gate = ngx.config.prefix() .. "gate" })`,
@@ -164,6 +205,21 @@ for (const runtime of ["embedded", "process"] as const) {
         const reply = await nginx.ask("/asks");
         assert.equal(reply.status, 503);
         await nginx.waitForLog(/asks, access, .*the environment ended/);
+      }));
+
+    test("leave nothing of a phase in which it ended", () =>
+      withLives(async (nginx) => {
+        for (const body of ["short", "long ".repeat(1000)]) {
+          const { text } = await nginx.ask("/once?q=sent", { method: "POST", body });
+          assert.equal(text, `||q=sent|${body}`);
+        }
+      }));
+
+    test("begin a phase anew where its plugins are idempotent", () =>
+      withLives(async (nginx) => {
+        const body = "long ".repeat(1000);
+        const { text } = await nginx.ask("/again?q=sent", { method: "POST", body });
+        assert.equal(text, `+|+|q=changed|changed ${String(body.length)}`);
       }));
 
     test("break off the streams that were under way", () =>

@@ -133,15 +133,19 @@ local function apply_one(state, changes, i, on_failure)
 end
 
 
-local function apply_noted(state, changes, i, stop)
-    while i < stop do
-        local code, a = changes[i], plain(changes[i + 1])
-        local undo = journal.before(state, code, a, plain(changes[i + 2]))
-        i = apply_one(state, changes, i)
+-- Applies the changes from [i] up to [stop], and notes in the journal what undoes them.
+-- Returns what ends the list, if it does.
+local function apply_noted(state, changes, i, stop, on_failure)
+    local what, a, b, c
+    while i and i < stop do
+        local code, name = changes[i], plain(changes[i + 1])
+        local undo = journal.before(state, code, name, plain(changes[i + 2]))
+        i, what, a, b, c = apply_one(state, changes, i, on_failure)
         if undo then
-            journal.note(state, code == 20 and a or code, undo)
+            journal.note(state, code == 20 and name or code, undo)
         end
     end
+    return what, a, b, c
 end
 
 
@@ -167,6 +171,10 @@ end
 -- Returns nil; or what ends the list, one of the constants above, and its arguments.
 function _M.apply(state, changes, on_failure)
     local i, n = 1, #changes
+    if changes[n - 2] == 11 then
+        journal.expect_more(state)
+        return apply_noted(state, changes, i, n, on_failure)
+    end
     local what, a, b, c
     -- The first ones in no loop, which would end a trace that comes to it: few lists are longer.
     if i <= n then

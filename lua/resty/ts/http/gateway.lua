@@ -10,6 +10,8 @@ local targets = require "resty.ts.http.target"
 local save_target, set_target = targets.save, targets.set
 local ngx = ngx
 local ngx_req = ngx.req
+local io_open = io.open
+local assert = assert
 local add_header = require("resty.core.request").set_req_header
 
 local _M = {
@@ -92,6 +94,19 @@ function _M.save_uri(state)
         restore()
         state.target, state.original_target = target, original
     end
+end
+
+
+-- The body's bytes.
+function _M.body()
+    ngx_req.read_body()
+    local body, path = ngx_req.get_body_data(), ngx_req.get_body_file()
+    if not body and path then
+        local file = assert(io_open(path, "rb"))
+        body = file:read("*a")
+        file:close()
+    end
+    return body or ""
 end
 
 

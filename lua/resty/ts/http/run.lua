@@ -40,7 +40,7 @@ local UNCARRIED = { bad_argument = true, too_large = true }
 
 local apply = changes.apply
 local delete_late = require("resty.ts.http.fields").delete_late
-local undo = journal.undo
+local undo_all = journal.undo_all
 local view = snapshot.view
 -- The chunk of a body, as an argument.
 local chunk_bytes = setmetatable({ "" }, values.bytes_mt)
@@ -200,18 +200,17 @@ local function settle(client, phase, p, state, list)
 end
 
 
--- The call of a phase has failed: what its handlers have left half done is undone.
+-- The call of a phase has failed: it leaves nothing behind.
 local function failed(phase, p, state, err, code)
-    undo(state)
+    undo_all(state)
     policy.failed(phase, p, err, code)
 end
 
 
 -- Answers questions, and those that come of the answers, until there are none. refused: what nginx
 -- has refused, in place of replies.
--- untouched: whether nothing was changed in nginx before the first of them.
 -- Returns whether all went well; or nil and the failure, when the phase may run again.
-local function converse(client, phase, p, state, id, asked, refused, deadline, untouched)
+local function converse(client, phase, p, state, id, asked, refused, deadline)
     while asked do
         local replies = refused or questions.answer(asked)
         local left = math_ceil(deadline - client.now_ms()) + MARGIN_MS
@@ -225,14 +224,14 @@ local function converse(client, phase, p, state, id, asked, refused, deadline, u
             list, err, code = host.call(client, host.resume, false, left, 2, id, replies)
         end
         if list == nil then
-            if code and untouched and p.again and again.ended[code] then
+            if code and p.again and again.ended[code] then
+                undo_all(state)
                 return nil, err, code
             elseif code then
                 failed(phase, p, state, err, code)
             end
             return not code
         end
-        untouched = untouched and list[1] == ASK
         id, asked, refused = settle(client, phase, p, state, list)
     end
     return id
@@ -252,10 +251,9 @@ local function cross_once(client, phase, p, token, state, flags, timeout_ms, dea
     local list, err, code = run(client, phase, p, token, state, flags, timeout_ms + margin,
                                 chunk)
     if list ~= nil then
-        local untouched = list[1] == ASK
         local ok, asked, refused = settle(client, phase, p, state, list)
         if asked then
-            return converse(client, phase, p, state, ok, asked, refused, deadline, untouched)
+            return converse(client, phase, p, state, ok, asked, refused, deadline)
         end
         return ok
     elseif code and p.again and again.ended[code] then
