@@ -50,6 +50,7 @@ build = {
       ["resty.ts.errors"] = "lua/resty/ts/errors.lua",
       ["resty.ts.failure"] = "lua/resty/ts/failure.lua",
       ["resty.ts.http"] = "lua/resty/ts/http.lua",
+      ["resty.ts.http.body"] = "lua/resty/ts/http/body.lua",
       ["resty.ts.http.chain"] = "lua/resty/ts/http/chain.lua",
       ["resty.ts.http.changes"] = "lua/resty/ts/http/changes.lua",
       ["resty.ts.http.fields"] = "lua/resty/ts/http/fields.lua",

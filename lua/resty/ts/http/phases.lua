@@ -3,7 +3,7 @@
 -- Runs on the Lua side. No code here.
 
 -- number: in the head. sync: it cannot yield. answers: the client can still be answered.
--- bodies: the field of a request's state with its bodies that are under way (run.lua).
+-- bodies: the field of a request's state with its bodies that are under way (body.lua).
 -- allowed: what ngx.get_phase() may say when a plugin's phase is run.
 return {
     rewrite = {

@@ -6,6 +6,7 @@
 
 local again = require "resty.ts.again"
 local asks = require "resty.ts.asks"
+local body_state = require "resty.ts.http.body"
 local chain_methods = require("resty.ts.http.chain").methods
 local changes = require "resty.ts.http.changes"
 local host = require "resty.ts.http.host"
@@ -338,76 +339,6 @@ local function run_header_filter(phase, chain)
 end
 
 
--- Collects the pieces of a body up to the limit. Returns the whole once it is there; or nil and the
--- pieces of a longer one; or nil: nothing yet.
-local function collect(p, body, chunk, last)
-    local pieces = body.pieces
-    if not pieces then
-        pieces = {}
-        body.pieces = pieces
-        body.bytes = 0
-    end
-    pieces[#pieces + 1] = chunk
-    body.bytes = body.bytes + #chunk
-    if body.bytes > p.buffer_bytes then
-        body.pieces = nil
-        return nil, pieces
-    elseif not last then
-        ngx.arg[1] = nil
-        return nil
-    end
-    body.pieces = nil
-    chunk = table_concat(pieces)
-    ngx.arg[1] = chunk
-    return chunk
-end
-
-
-local function body_of(phase, state, chain)
-    local bodies = state[phase.bodies]
-    if not bodies then
-        bodies = {}
-        state[phase.bodies] = bodies
-    end
-    local body = bodies[chain]
-    if not body then
-        local status = ngx.status
-        -- Where there may be no body nothing can become one.
-        body = { started = false, changed = false, off = status == 204 or status == 304,
-                 closed = whole.is_closed(state), pieces = nil, bytes = 0, generation = nil }
-        bodies[chain] = body
-    end
-    state.body = body
-    return body
-end
-
-
--- Whether there is nothing more to be done about this body: it has failed, or fails now, as the
--- environment has ended that had its beginning.
-local function is_off(phase, chain)
-    local state = request.peek()
-    if not state then
-        return false
-    elseif state.cut then
-        ngx.arg[1] = nil -- nginx ends the response as if it were whole
-        return true
-    end
-    local bodies = state[phase.bodies]
-    local body = bodies and bodies[chain]
-    state.body = body -- what another chain has done to it is not this one's
-    if not body then
-        return false
-    end
-    local client = host.client(chain.place)
-    if body.started and not body.off and body.generation ~= client.generation then
-        body.off = true
-        policy.failed(phase, state[chain].phases[phase.name],
-                      "the environment ended while the body was under way", "exited")
-    end
-    return body.off
-end
-
-
 -- Has the chain filter what is in ngx.arg[1].
 local function filter_piece(client, phase, p, token, state, body, piece, last, flags)
     local first = not body.started
@@ -442,7 +373,7 @@ end
 
 
 local function run_body_filter(phase, chain)
-    if is_off(phase, chain) then
+    if body_state.is_off(phase, chain) then
         return
     end
     local p, client, state, token = ready(phase, chain)
@@ -450,13 +381,13 @@ local function run_body_filter(phase, chain)
         return
     end
     local chunk, last = ngx.arg[1], ngx.arg[2]
-    local body = body_of(phase, state, chain)
+    local body = body_state.of(phase, state, chain)
     if body.off or chunk == "" and not last then
         return
     end
     if p.buffer_bytes and not body.started then
         local pieces
-        chunk, pieces = collect(p, body, chunk, last)
+        chunk, pieces = body_state.collect(p, body, chunk, last)
         if pieces then
             return filter_pieces(client, phase, p, token, state, body, pieces, last)
         elseif not chunk then
