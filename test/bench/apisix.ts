@@ -22,9 +22,9 @@ ${phases}
 return _M`;
 }
 
-function tsPlugin(name: string, phases: string): string {
+function tsPlugin(name: string, plugin: string, phases: string): string {
   return `return require("resty.ts.apisix").plugin {
-    name = "ts-${name}", plugin = "bench-${name}", version = "1.0.0", priority = 1,
+    name = "${name}", plugin = "${plugin}", version = "1.0.0", priority = 1,
     phases = ${phases}, schema = [[{"type":"object"}]],
 }`;
 }
@@ -42,8 +42,8 @@ const PLUGINS: Readonly<Record<string, string>> = {
     `function _M.access(conf, ctx) core.request.set_header(ctx, "x-req", "1") end
      function _M.header_filter(conf, ctx) core.response.set_header("x-resp", "1") end`,
   ),
-  "ts-apisix": tsPlugin("apisix", `{ "access" }`),
-  "ts-apisix-filter": tsPlugin("apisix-filter", `{ "access", "header_filter" }`),
+  "ts-apisix": tsPlugin("ts-apisix", "bench-apisix", `{ "access" }`),
+  "ts-apisix-filter": tsPlugin("ts-apisix-filter", "bench-filter", `{ "access", "header_filter" }`),
 };
 
 function resources(upstreamPort: number): unknown {
@@ -80,7 +80,7 @@ export async function startApisix(): Promise<Site> {
   };
   return {
     url: `http://127.0.0.1:${String(server.port)}`,
-    workerPid: (await status()).worker,
+    workerPids: [(await status()).worker],
     async get(path, headers = {}) {
       if (path === "/ts/stats")
         return { status: 200, headers: {}, body: JSON.stringify((await status()).runtime) };

@@ -6,7 +6,7 @@ import type { Site } from "./nginx.ts";
 export const PROCESS_TARGETS = ["process20", "process22", "process24", "process26"] as const;
 export type ProcessTarget = (typeof PROCESS_TARGETS)[number];
 
-export const TARGETS = ["lua", "ts", ...PROCESS_TARGETS, "njs", "proxy"] as const;
+export const TARGETS = ["lua", "ts", ...PROCESS_TARGETS, "njs", "proxy", "yield"] as const;
 export type Target = (typeof TARGETS)[number];
 export type ServedTarget = Exclude<Target, ProcessTarget>;
 
@@ -19,31 +19,53 @@ export function servedAs(target: Target): ServedTarget {
   return isProcess(target) ? "ts" : target;
 }
 
-export const CASES = ["echo", "header", "jwt", "fields", "apisix", "apisix-filter", "cpu"] as const;
+export const CASES = [
+  ...["echo", "header", "jwt", "fields", "access", "headers", "filter"],
+  ...["body", "body-100k", "apisix", "apisix-filter", "cpu"],
+] as const;
 export type Case = (typeof CASES)[number];
 
 /** A case in which every target answers the same request in its own way. */
 export type LoadCase = Exclude<Case, "cpu">;
 
-/** Cases in which the target `ts` is a plugin, and what it is to cost: one crossing a phase. */
+/** Cases in which the target `ts` is a plugin, and its crossings: one a phase, or a piece of the body. */
 export const PLUGIN_CASES: ReadonlyMap<LoadCase, number> = new Map([
   ["jwt", 1],
   ["fields", 1],
+  ["access", 1],
+  ["headers", 1],
+  ["filter", 2],
+  ["body", 2],
+  ["body-100k", 8],
   ["apisix", 1],
   ["apisix-filter", 2],
 ]);
 
-/** Cases that are served by APISIX, in an nginx of its own. */
-const APISIX_CASES: readonly Case[] = ["apisix", "apisix-filter"];
-const APISIX_TARGETS: readonly Target[] = ["lua", "ts"];
+const BRIDGED: readonly Target[] = ["lua", "ts", ...PROCESS_TARGETS];
+const FILTERING: readonly Target[] = [...BRIDGED, "njs"];
 
+/** Cases that some of the targets serve. */
+const SERVED_BY: Readonly<Partial<Record<Case, readonly Target[]>>> = {
+  echo: TARGETS,
+  access: BRIDGED,
+  headers: FILTERING,
+  filter: FILTERING,
+  body: FILTERING,
+  "body-100k": FILTERING,
+  apisix: ["lua", "ts"],
+  "apisix-filter": ["lua", "ts"],
+  cpu: ["lua", "ts", "njs", "proxy"],
+};
+
+/** Cases that are served by APISIX, in an nginx of its own. */
 export function isApisix(name: Case): boolean {
-  return APISIX_CASES.includes(name);
+  return name.startsWith("apisix");
 }
 
 /** Those of the targets that serve the case. */
-export function targetsOf(name: Case, targets: readonly Target[]): readonly Target[] {
-  return isApisix(name) ? targets.filter((target) => APISIX_TARGETS.includes(target)) : targets;
+export function targetsOf<T extends Target>(name: Case, targets: readonly T[]): readonly T[] {
+  const served = SERVED_BY[name];
+  return targets.filter((target) => served?.includes(target) ?? target !== "yield");
 }
 
 type Headers = Readonly<Record<string, string>>;
@@ -97,16 +119,30 @@ function bearer(token: string): Headers {
   return { authorization: `Bearer ${token}` };
 }
 
-/** A plugin has set a request field, which the upstream echoes, and a response field. */
-const SEEN = { "x-seen": "1", "x-resp": "1" };
+/** What a plugin has set of the response. */
+const SET = { "x-resp": "1" };
 
-function apisixCase(): CaseDefinition {
-  return { query: "", measured: ok(REQUEST_HEADERS, "ok", SEEN), others: [] };
+function plainCase(body: string, answered: Headers): CaseDefinition {
+  return { query: "", measured: ok(REQUEST_HEADERS, body, answered), others: [] };
+}
+
+// The text of `bench_lua.answer`, and what a filter makes of its last line.
+const LINE = `{"id": 4711, "name": "An article", "price": 12.50, "stock": 30}\n`;
+const SECRET_LINE = "password=hunter2\n";
+
+function bodyCase(bytes: number): CaseDefinition {
+  const body = LINE.repeat(bytes / LINE.length);
+  const masked = body + SECRET_LINE.replace("hunter2", "*******");
+  return {
+    query: "",
+    measured: ok(REQUEST_HEADERS, body),
+    others: [{ ...ok({ ...REQUEST_HEADERS, "x-secret": "1" }, masked), what: "a secret" }],
+  };
 }
 
 const DEFINITIONS: Readonly<Record<LoadCase, CaseDefinition>> = {
   echo: { query: "?q=hello", measured: ok({}, "hello"), others: [] },
-  header: { query: "", measured: ok(REQUEST_HEADERS, "ok", { "x-reply": USER }), others: [] },
+  header: plainCase("ok", { "x-reply": USER }),
   jwt: {
     query: "",
     measured: ok(bearer(TOKENS.good), USER),
@@ -119,17 +155,19 @@ const DEFINITIONS: Readonly<Record<LoadCase, CaseDefinition>> = {
       })),
     ],
   },
-  fields: {
-    query: "",
-    measured: ok(REQUEST_HEADERS, "ok", {
-      "x-client": "192.0.2.7 en-GB,en;q=0.8",
-      "x-trace":
-        "6a1f0c9e-4f5b-4a3e-9d27-0d8e4f1c2b3a/user-4711/Mozilla/5.0 (X11; Linux x86_64) bench",
-    }),
-    others: [],
-  },
-  apisix: apisixCase(),
-  "apisix-filter": apisixCase(),
+  fields: plainCase("ok", {
+    "x-client": "192.0.2.7 en-GB,en;q=0.8",
+    "x-trace":
+      "6a1f0c9e-4f5b-4a3e-9d27-0d8e4f1c2b3a/user-4711/Mozilla/5.0 (X11; Linux x86_64) bench",
+  }),
+  access: plainCase("1", {}),
+  headers: plainCase("ok", SET),
+  filter: plainCase("1", SET),
+  body: bodyCase(1024),
+  "body-100k": bodyCase(100 * 1024),
+  // The upstream echoes the request field that the plugin has set.
+  apisix: plainCase("ok", { ...SET, "x-seen": "1" }),
+  "apisix-filter": plainCase("ok", { ...SET, "x-seen": "1" }),
 };
 
 export function pathOf(name: LoadCase, target: Target): string {
@@ -145,9 +183,11 @@ async function checkExchange(site: Site, path: string, exchange: Exchange): Prom
   const answer = await site.get(path, headers);
   const { status, body = answer.body } = expected;
   if (answer.status !== status || answer.body !== body) {
-    const found = `${String(answer.status)} ${JSON.stringify(answer.body.slice(0, 200))}`;
+    const shown = (text: string): string =>
+      `${JSON.stringify(text.slice(-200))} (${text.length} bytes)`;
     throw new Error(
-      `${path}, ${what}: answered ${found}, expected ${String(status)} ${JSON.stringify(body)}`,
+      `${path}, ${what}: answered ${answer.status} ${shown(answer.body)}, ` +
+        `expected ${status} ${shown(body)}`,
     );
   }
   for (const [header, value] of Object.entries(expected.headers)) {

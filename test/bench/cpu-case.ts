@@ -76,7 +76,7 @@ export async function measureCpu(
   repeats: number,
   seconds: number,
 ): Promise<CpuRow[]> {
-  const pids = { workerPid: site.workerPid, serverPid };
+  const pids = { workerPids: site.workerPids, serverPids: [serverPid] };
   const runs = new Map<ServedTarget, CpuRun[]>(targets.map((target) => [target, []]));
   if (placement === "apart") place(pids, "apart");
   for (let repeat = 0; repeat < repeats; repeat += 1) {

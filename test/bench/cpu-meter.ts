@@ -1,10 +1,10 @@
-// CPU time and memory of a process by group of threads, read from /proc: exact, and free for the process.
+// CPU time and memory of processes by group of threads, read from /proc: exact, and free for them.
 import { readFileSync, readdirSync } from "node:fs";
 
 /** The thread that runs JavaScript in the worker names itself so. */
 const NODE_THREAD = "resty-ts-node";
 
-/** `main`: the process's first thread; `node`: the one that runs JavaScript beside it; `others`: V8's and libuv's helpers. */
+/** `main`: a process's first thread; `node`: the one that runs JavaScript beside it; `others`: V8's and libuv's helpers. */
 export interface CpuTimes {
   readonly mainUs: number;
   readonly nodeUs: number;
@@ -32,7 +32,7 @@ function readTask(pid: number, tid: number): Task | undefined {
   }
 }
 
-export function readCpuTimes(pid: number): CpuTimes {
+function cpuTimesOf(pid: number): CpuTimes {
   const tasks = readdirSync(`/proc/${String(pid)}/task`)
     .map((tid) => readTask(pid, Number(tid)))
     .filter((task) => task !== undefined)
@@ -49,6 +49,19 @@ export function readCpuTimes(pid: number): CpuTimes {
   };
 }
 
+/** Sums over the processes. */
+export function readCpuTimes(pids: readonly number[]): CpuTimes {
+  const all = pids.map(cpuTimesOf);
+  const sum = (of: (times: CpuTimes) => number): number => {
+    return all.reduce((total, times) => total + of(times), 0);
+  };
+  return {
+    mainUs: sum((times) => times.mainUs),
+    nodeUs: sum((times) => times.nodeUs),
+    othersUs: sum((times) => times.othersUs),
+  };
+}
+
 /** What was used between two readings, for each of `requests`. */
 export function cpuPerRequest(before: CpuTimes, after: CpuTimes, requests: number): CpuTimes {
   return {
@@ -58,9 +71,13 @@ export function cpuPerRequest(before: CpuTimes, after: CpuTimes, requests: numbe
   };
 }
 
-/** Resident memory of the process, in MiB. */
-export function readRssMib(pid: number): number {
+function rssMibOf(pid: number): number {
   const status = readFileSync(`/proc/${String(pid)}/status`, "utf8");
   const kib = Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]);
   return kib / 1024;
+}
+
+/** Resident memory, in MiB: the mean of the processes. */
+export function readRssMib(pids: readonly number[]): number {
+  return pids.reduce((total, pid) => total + rssMibOf(pid), 0) / pids.length;
 }

@@ -10,7 +10,6 @@ interface Stats {
   readonly abi?: number;
   readonly calls: number;
   readonly notifications: number;
-  readonly process_id?: number;
 }
 
 async function readStats(site: Site): Promise<Stats> {
@@ -24,11 +23,6 @@ export async function describeBridge(site: Site): Promise<string> {
   return `${state} node ${String(node_version)} abi ${String(abi)}`;
 }
 
-/** The process that Node is, where it is one. */
-export async function hostPidOf(site: Site): Promise<number | undefined> {
-  return (await readStats(site)).process_id;
-}
-
 /** Calls and notifications since the start; answers come back without a message of their own. */
 async function readCrossings(site: Site): Promise<number> {
   const { calls, notifications } = await readStats(site);
@@ -37,7 +31,8 @@ async function readCrossings(site: Site): Promise<number> {
 
 /**
  * Crossings of one request, counted over requests of our own, so many at once: wrk leaves some
- * unanswered when it ends, which it does not count.
+ * unanswered when it ends, which it does not count. One at a time all come by one connection, and
+ * so to one worker.
  */
 export async function crossingsPerRequest(
   site: Site,

@@ -9,6 +9,7 @@ import {
   type Target,
   targetsOf,
 } from "./cases.ts";
+import { childrenOf } from "../support/proc.js";
 import { cpuPerRequest, readCpuTimes, readRssMib } from "./cpu-meter.ts";
 import { crossingsPerRequest } from "./crossings.ts";
 import type { Site } from "./nginx.ts";
@@ -24,9 +25,9 @@ export interface Run {
   readonly p50Us: number;
   readonly p99Us: number;
   readonly p999Us: number;
-  /** nginx's own thread. */
+  /** nginx's own threads: one a worker. */
   readonly workerCpuUs: number;
-  /** The thread that runs JavaScript: in the worker, or the Node server's. */
+  /** The threads that run JavaScript: in the workers, or a process's. */
   readonly nodeCpuUs: number;
   /** All other threads: V8's and libuv's helpers. */
   readonly othersCpuUs: number;
@@ -51,14 +52,19 @@ export interface Subjects {
   readonly site: Site;
   readonly serverPid: number;
   /** Of the targets that have an nginx of their own. */
-  readonly apart: ReadonlyMap<Target, { readonly site: Site; readonly hostPid: number }>;
+  readonly apart: ReadonlyMap<Target, Site>;
   /** Of the cases that APISIX serves. */
   readonly apisix: Site | undefined;
 }
 
 function siteOf({ site, apart, apisix }: Subjects, name: LoadCase, target: Target): Site {
   if (isApisix(name) && apisix !== undefined) return apisix;
-  return apart.get(target)?.site ?? site;
+  return apart.get(target) ?? site;
+}
+
+/** The processes beside the workers: the server, or the workers' hosts. */
+function serversOf({ serverPid }: Subjects, target: Target, site: Site): number[] {
+  return isProcess(target) ? site.workerPids.flatMap(childrenOf) : [serverPid];
 }
 
 export type Progress = (text: string) => void;
@@ -77,11 +83,10 @@ async function measure(
   seconds: number,
 ): Promise<Run> {
   const site = siteOf(subjects, name, target);
-  // The process beside the worker: a server's, or the host's.
-  const serverPid = subjects.apart.get(target)?.hostPid ?? subjects.serverPid;
+  const serverPids = serversOf(subjects, target, site);
   const url = site.url + pathOf(name, target);
-  const workerBefore = readCpuTimes(site.workerPid);
-  const serverBefore = readCpuTimes(serverPid);
+  const workerBefore = readCpuTimes(site.workerPids);
+  const serverBefore = readCpuTimes(serverPids);
   const headers = requestHeadersOf(name);
   const figures = await runWrk({
     url,
@@ -91,8 +96,8 @@ async function measure(
     headers,
     prefix: placeWrk(placement),
   });
-  const worker = cpuPerRequest(workerBefore, readCpuTimes(site.workerPid), figures.requests);
-  const server = cpuPerRequest(serverBefore, readCpuTimes(serverPid), figures.requests);
+  const worker = cpuPerRequest(workerBefore, readCpuTimes(site.workerPids), figures.requests);
+  const server = cpuPerRequest(serverBefore, readCpuTimes(serverPids), figures.requests);
   return {
     rps: figures.rps,
     p50Us: figures.p50Us,
@@ -101,8 +106,8 @@ async function measure(
     workerCpuUs: worker.mainUs,
     nodeCpuUs: target === "proxy" || isProcess(target) ? server.mainUs : worker.nodeUs,
     othersCpuUs: worker.othersUs + server.othersUs,
-    workerRssMib: readRssMib(site.workerPid),
-    serverRssMib: readRssMib(serverPid),
+    workerRssMib: readRssMib(site.workerPids),
+    serverRssMib: readRssMib(serverPids),
   };
 }
 
@@ -112,7 +117,8 @@ function spreadOf(runs: readonly Run[]): number {
 }
 
 function crossingsOf(site: Site, { name, connections }: Group): Promise<number> {
-  return crossingsPerRequest(site, pathOf(name, "ts"), requestHeadersOf(name), connections);
+  const atOnce = site.workerPids.length > 1 ? 1 : connections;
+  return crossingsPerRequest(site, pathOf(name, "ts"), requestHeadersOf(name), atOnce);
 }
 
 function hasCrossings(target: Target): boolean {
@@ -190,16 +196,11 @@ export async function measureLoadApart(
   progress: Progress,
 ): Promise<Row[]> {
   const rows: Row[] = [];
+  const { site, serverPid, apart, apisix } = subjects;
   const all = [
-    { workerPid: subjects.site.workerPid, serverPid: subjects.serverPid },
-    ...(subjects.apisix === undefined
-      ? []
-      : [{ workerPid: subjects.apisix.workerPid, serverPid: subjects.serverPid }]),
-    ...[...subjects.apart.values()].map(({ site, hostPid }) => ({
-      workerPid: site.workerPid,
-      serverPid: hostPid,
-    })),
-  ];
+    ...[site, apisix].flatMap((one) => (one === undefined ? [] : [[one, [serverPid]] as const])),
+    ...[...apart.values()].map((one) => [one, one.workerPids.flatMap(childrenOf)] as const),
+  ].map(([{ workerPids }, serverPids]) => ({ workerPids, serverPids }));
   for (const pids of all) place(pids, "apart");
   for (const name of loadCasesOf(options)) {
     progress(`${name}: 1 connection, threads apart`);

@@ -12,12 +12,15 @@ import {
   type ProcessTarget,
   type ServedTarget,
   type Target,
+  targetsOf,
 } from "./cases.ts";
 import { readRssMib } from "./cpu-meter.ts";
 import { type CpuRow, measureCpu } from "./cpu-case.ts";
-import { describeBridge, hostPidOf } from "./crossings.ts";
+import { startBusy } from "./busy.ts";
+import { describeBridge } from "./crossings.ts";
 import { bridgeIsBuilt, describeEnvironment } from "./environment.ts";
 import { measureLoad, measureLoadApart, type Progress, type Subjects } from "./load.ts";
+import { goalsText } from "./goals.ts";
 import { type Site, type SiteOptions, startNginx } from "./nginx.ts";
 import { startNodeServer } from "./node-server.ts";
 import { type Options, parseOptions, USAGE, UsageError } from "./options.ts";
@@ -60,10 +63,10 @@ interface Setting extends Subjects {
 /** Runs `use` with a second nginx, of other options. */
 async function withSite<T>(
   { dir, serverSocket, ends }: Setting,
-  options: Omit<SiteOptions, "serverSocket">,
+  options: Omit<SiteOptions, "serverSocket" | "workers">,
   use: (site: Site) => Promise<T> | T,
 ): Promise<T> {
-  const site = await startNginx(join(dir, "second"), { serverSocket, ...options });
+  const site = await startNginx(join(dir, "second"), { serverSocket, workers: 1, ...options });
   ends.add(() => site.stop()); // for an interrupt; stopping twice does no harm
   try {
     return await use(site);
@@ -82,7 +85,8 @@ async function measureCpuCase(options: Options, subjects: Subjects): Promise<Cpu
   for (const placement of placements) {
     progress(`cpu, threads ${placement}`);
     const repeats = cpuRepeatsOf(options);
-    rows.push(...(await measureCpu(subjects, servedTargets(options), placement, repeats, seconds)));
+    const targets = targetsOf("cpu", servedTargets(options));
+    rows.push(...(await measureCpu(subjects, targets, placement, repeats, seconds)));
   }
   return rows;
 }
@@ -95,10 +99,7 @@ async function noteSyscalls(options: Options, setting: Setting): Promise<void> {
   const { site, dir } = setting;
   const rows = await countSyscalls(site, servedTargets(options), methods, dir);
   if (options.targets.includes("ts") && methods.includes("strace")) {
-    const stretched: Omit<SiteOptions, "serverSocket"> = {
-      targets: ["ts"],
-      spinUs: STRETCHED_SPIN_US,
-    };
+    const stretched = { targets: ["ts"] as const, spinUs: STRETCHED_SPIN_US };
     rows.push(await withSite(setting, stretched, (second) => countStretched(second, dir)));
   }
   say(`${report.syscallText(rows)}\n`);
@@ -106,31 +107,31 @@ async function noteSyscalls(options: Options, setting: Setting): Promise<void> {
 
 async function noteMemory(options: Options, setting: Setting): Promise<void> {
   const targets = servedTargets(options).filter((target) => target !== "ts");
-  const plain = await withSite(setting, { targets }, (site) => readRssMib(site.workerPid));
-  const worker = readRssMib(setting.site.workerPid);
+  const plain = await withSite(setting, { targets }, (site) => readRssMib(site.workerPids));
+  const worker = readRssMib(setting.site.workerPids);
   say(
     `memory: worker ${worker.toFixed(0)} MiB at the end, ${plain.toFixed(0)} MiB in a fresh one ` +
-      `without the bridge; Node server ${readRssMib(setting.serverPid).toFixed(0)} MiB`,
+      `without the bridge; Node server ${readRssMib([setting.serverPid]).toFixed(0)} MiB`,
   );
 }
 
 async function measureAll(options: Options, setting: Setting): Promise<void> {
   const plan = planOf(options);
   const rows = await measureLoad(setting, options, plan, progress);
-  if (!options.quick && canPlaceApart()) {
+  if (!options.quick && options.workers === 1 && canPlaceApart()) {
     rows.push(...(await measureLoadApart(setting, options, plan, progress)));
   }
   const cpuRows = await measureCpuCase(options, setting);
   if (options.jsonFile !== undefined) {
-    const json = JSON.stringify(report.jsonRows(rows, cpuRows), null, 2);
+    const json = JSON.stringify(report.jsonRows(rows, cpuRows, options), null, 2);
     writeFileSync(options.jsonFile, `${json}\n`);
   }
   if (rows.length > 0) say(`${report.loadText(rows)}\n(CPU in µs a request)\n`);
   if (cpuRows.length > 0) say(`${report.cpuText(cpuRows)}\n`);
-  const goals = report.goalsText(rows, cpuRows);
+  const goals = goalsText(rows, cpuRows, options);
   if (goals !== "") say(`${goals}\n`);
-  // What follows is about echo.
-  if (options.quick || !options.cases.includes("echo")) return;
+  // What follows is about echo in one worker.
+  if (options.quick || options.workers > 1 || !options.cases.includes("echo")) return;
   await noteSyscalls(options, setting);
   await noteMemory(options, setting);
   if (!options.targets.includes("ts")) return;
@@ -164,14 +165,18 @@ async function startProcesses(
   dir: string,
   ends: Ends,
 ): Promise<Setting["apart"]> {
-  const apart = new Map<Target, { site: Site; hostPid: number }>();
+  const { workers } = options;
+  const apart = new Map<Target, Site>();
   for (const target of options.targets.filter((one): one is ProcessTarget => isProcess(one))) {
     const node = nodeOf(target) ?? "";
-    const site = await startNginx(join(dir, target), { serverSocket, targets: ["ts"], node });
+    const site = await startNginx(join(dir, target), {
+      ...{ serverSocket, workers, node },
+      targets: ["ts"],
+    });
     ends.add(() => site.stop());
     await checkAnswer(site, "echo", target);
     say(`${target}: ${await describeBridge(site)}`);
-    apart.set(target, { site, hostPid: (await hostPidOf(site)) ?? NaN });
+    apart.set(target, site);
   }
   return apart;
 }
@@ -186,11 +191,14 @@ async function runBench(options: Options, ends: Ends): Promise<void> {
   ends.add(() => {
     rmSync(dir, { recursive: true, force: true });
   });
+  const busy = startBusy(options.busy);
+  ends.add(() => busy.stop());
   const server = await startNodeServer(join(dir, "server"));
   ends.add(() => server.stop());
   const serverSocket = server.socketPath;
   const targets = servedTargets(options);
-  const site = await startNginx(join(dir, "nginx"), { serverSocket, targets });
+  const { workers } = options;
+  const site = await startNginx(join(dir, "nginx"), { serverSocket, targets, workers });
   ends.add(() => site.stop());
   const apart = await startProcesses(options, serverSocket, dir, ends);
   try {
@@ -204,6 +212,7 @@ async function runBench(options: Options, ends: Ends): Promise<void> {
     const subjects: Subjects = { site, serverPid: server.pid, apart, apisix };
     const setting: Setting = { ...subjects, dir, serverSocket, ends };
     await (options.mode === "strace" ? noteSyscalls : measureAll)(options, setting);
+    busy.check();
   } catch (error) {
     process.stderr.write(`nginx's error log:\n${site.errorLog().slice(-4000)}\n`);
     throw error;
@@ -216,7 +225,7 @@ async function main(): Promise<void> {
     say(USAGE);
     return;
   }
-  say(`${report.environmentText(describeEnvironment())}\n`);
+  say(`${report.environmentText([...describeEnvironment(), ...report.conditions(given)])}\n`);
   if (given.mode === "probe") return;
   const options = withoutMissing(given);
   const ends = new Ends();

@@ -1,13 +1,13 @@
-// One stock nginx with one worker that serves every target, in a temporary prefix of its own.
+// A stock nginx that serves every target, in a temporary prefix of its own.
 import { type ChildProcess, spawn } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { Agent, type IncomingHttpHeaders, request } from "node:http";
 import { createServer } from "node:net";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 
-import type { ServedTarget } from "./cases.ts";
-import { JWT_SECRET } from "./jwt.ts";
+import { until } from "../support/deadline.js";
+import { childrenOf } from "../support/proc.js";
+import { initWorker, type LocationOptions, locationsOf } from "./locations.ts";
 import { BENCH_DIR, PROJECT_DIR, whenExited } from "./support.ts";
 
 const START_TIMEOUT_MS = 10_000;
@@ -21,19 +21,15 @@ export interface Answer {
   readonly body: string;
 }
 
-export interface SiteOptions {
+export interface SiteOptions extends LocationOptions {
   /** Where the Node HTTP server listens. */
   readonly serverSocket: string;
-  readonly targets: readonly ServedTarget[];
-  /** The program of the process runtime; left out: the embedded one. */
-  readonly node?: string;
-  /** The bridge's option `spin_us`; its default if left out. */
-  readonly spinUs?: number;
+  readonly workers: number;
 }
 
 export interface Site {
   readonly url: string;
-  readonly workerPid: number;
+  readonly workerPids: readonly number[];
   get(path: string, headers?: Readonly<Record<string, string>>): Promise<Answer>;
   errorLog(): string;
   stop(): Promise<void>;
@@ -52,62 +48,13 @@ function userLine(): string {
   return process.getuid?.() === 0 ? "user root;" : "";
 }
 
-// After the access phase the request goes on to a small answer.
-const ANSWER_USER = `content_by_lua_block { require("bench_lua").user() }`;
-const ANSWER_OK = `content_by_lua_block { require("bench_lua").ok() }`;
-
-const LOCATIONS: Readonly<Record<ServedTarget, string>> = {
-  lua: `
-    location = /lua/echo { content_by_lua_block { require("bench_lua").echo() } }
-    location = /lua/header { content_by_lua_block { require("bench_lua").header() } }
-    location = /lua/jwt {
-      access_by_lua_block { require("bench_lua").jwt("${JWT_SECRET}") }
-      ${ANSWER_USER}
-    }
-    location = /lua/fields {
-      access_by_lua_block { require("bench_lua").fields() }
-      ${ANSWER_OK}
-    }`,
-  ts: `
-    location = /ts/echo { content_by_lua_block { require("bench_ts").echo() } }
-    location = /ts/header { content_by_lua_block { require("bench_ts").header() } }
-    location = /ts/jwt {
-      access_by_lua_block { require("resty.ts.http").access("bench-jwt", { secret = "${JWT_SECRET}" }) }
-      ${ANSWER_USER}
-    }
-    location = /ts/fields {
-      access_by_lua_block { require("resty.ts.http").access("bench-fields") }
-      ${ANSWER_OK}
-    }
-    location = /ts/burn { content_by_lua_block { require("bench_ts").burn() } }
-    location = /ts/stats { content_by_lua_block { require("bench_ts").stats() } }`,
-  njs: `
-    location = /njs/echo { js_content bench.echo; }
-    location = /njs/header { js_content bench.header; }
-    location = /njs/jwt { js_content bench.jwt; }
-    location = /njs/fields { js_content bench.fields; }
-    location = /njs/burn { js_content bench.burn; }`,
-  proxy: `
-    location /proxy/ { proxy_pass http://node_server; }`,
-};
-
-function initWorker({ targets, spinUs, node }: SiteOptions): string {
-  if (!targets.includes("ts")) return "";
-  const spin = spinUs === undefined ? "" : `spin_us = ${String(spinUs)},`;
-  const runtime = node === undefined ? `"embedded"` : `"process", node = "${node}"`;
-  return `init_worker_by_lua_block {
-    assert(require("resty.ts").start({
-      modules = "${join(BENCH_DIR, "handlers")}", plugins = "${join(BENCH_DIR, "plugins")}", ${spin}
-      runtime = ${runtime},
-    }))
-  }`;
-}
-
 function configText(port: number, options: SiteOptions): string {
+  // Without it one of two workers takes nearly all of 16 connections that come at once.
+  const reuseport = options.workers > 1 ? "reuseport" : "";
   const luaPath = `${join(BENCH_DIR, "lua")}/?.lua;${join(PROJECT_DIR, "lua")}/?.lua;;`;
   return `
 daemon off;
-worker_processes 1;
+worker_processes ${String(options.workers)};
 pid nginx.pid;
 error_log error.log warn;
 ${userLine()}
@@ -126,6 +73,7 @@ http {
   lua_package_path "${luaPath}";
   js_path ${join(BENCH_DIR, "handlers")};
   js_import bench from bench.njs.js;
+  js_set $bench_field bench.field;
   ${initWorker(options)}
   upstream node_server {
     server unix:${options.serverSocket};
@@ -134,11 +82,11 @@ http {
     keepalive_timeout 1h;
   }
   server {
-    listen 127.0.0.1:${String(port)};
+    listen 127.0.0.1:${String(port)} ${reuseport};
     proxy_http_version 1.1;
     proxy_set_header Connection "";
-    location = /pid { content_by_lua_block { ngx.print(ngx.worker.pid()) } }
-    ${options.targets.map((target) => LOCATIONS[target]).join("\n")}
+    location = /up { return 204; }
+    ${locationsOf(options.targets)}
   }
 }
 `;
@@ -183,12 +131,12 @@ function get(
   });
 }
 
-async function stopNginx(master: ChildProcess, workerPid: number | undefined): Promise<void> {
+async function stopNginx(master: ChildProcess): Promise<void> {
   if (master.exitCode !== null || master.signalCode !== null) return;
   master.kill("SIGTERM");
   if (await whenExited(master, STOP_TIMEOUT_MS)) return;
   // A worker does not die with a killed master: it goes first.
-  if (workerPid !== undefined) process.kill(workerPid, "SIGKILL");
+  for (const pid of childrenOf(master.pid ?? NaN)) process.kill(pid, "SIGKILL");
   master.kill("SIGKILL");
   await whenExited(master, STOP_TIMEOUT_MS);
   throw new Error(`nginx did not end within ${String(STOP_TIMEOUT_MS)} ms of TERM; killed`);
@@ -216,35 +164,41 @@ export async function startNginx(prefix: string, options: SiteOptions): Promise<
   });
   const agent = new Agent({ keepAlive: true });
 
-  const workerPidOnceUp = async (): Promise<number> => {
-    const deadline = Date.now() + START_TIMEOUT_MS;
-    for (;;) {
-      try {
-        return Number((await get(agent, port, "/pid")).body);
-      } catch (cause) {
-        if (master.exitCode !== null) throw new Error(`nginx ended at start:\n${errorLog()}`);
-        if (Date.now() > deadline)
-          throw new Error(`nginx gives no answer:\n${errorLog()}`, { cause });
-        await sleep(20);
-      }
+  const answers = async (): Promise<boolean> => {
+    if (master.exitCode !== null) throw new Error(`nginx ended at start:\n${errorLog()}`);
+    try {
+      return (await get(agent, port, "/up")).status === 204;
+    } catch {
+      return false;
     }
   };
+  const workersOnceUp = async (): Promise<number[]> => {
+    await until("nginx answers", answers, START_TIMEOUT_MS, errorLog);
+    return until(
+      "nginx has its workers",
+      () => {
+        const pids = childrenOf(master.pid ?? NaN);
+        return pids.length === options.workers && pids;
+      },
+      START_TIMEOUT_MS,
+    );
+  };
 
-  let workerPid: number | undefined;
   const stop = async (): Promise<void> => {
     agent.destroy();
-    await stopNginx(master, workerPid);
+    await stopNginx(master);
     rmSync(prefix, { recursive: true, force: true });
   };
+  let workerPids: number[];
   try {
-    workerPid = await Promise.race([workerPidOnceUp(), spawnError]);
+    workerPids = await Promise.race([workersOnceUp(), spawnError]);
   } catch (error) {
     if (master.pid !== undefined) await stop();
     throw error;
   }
   return {
     url: `http://127.0.0.1:${String(port)}`,
-    workerPid,
+    workerPids,
     get: (path, headers) => get(agent, port, path, headers),
     errorLog,
     stop,

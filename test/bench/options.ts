@@ -1,17 +1,19 @@
 // The command line of the benchmark.
 import { parseArgs } from "node:util";
 
-import { CASES, type Case, isApisix, isProcess, TARGETS, type Target } from "./cases.ts";
+import { CASES, type Case, isProcess, TARGETS, type Target } from "./cases.ts";
 
 export const USAGE = `usage: npm run bench -- [options]
   --quick                 a short run, done within 50 s
   --json FILE             also write the figures to FILE
   --cases LIST            of ${CASES.join(",")}
-                          (default: all, quick: not those of APISIX)
-  --targets LIST          of ${TARGETS.join(",")} (default: all, quick: not the
-                          processes; lua is always measured)
+                          (default: all, quick: not those of APISIX and of bodies)
+  --targets LIST          of ${TARGETS.join(",")}
+                          (default: all, quick: not the processes, nor yield; lua is always measured)
   --connections LIST      default 1,16,64
   --pipeline N            requests that a connection sends at once (default 1): makes wrk cheaper
+  --workers N             nginx's workers (default 1)
+  --busy N                processes that compute beside it for the whole run (default 0)
   --repeats N             runs of each kind, interleaved; medians are reported (default 15, quick 3)
   --seconds N             length of a run, fractions allowed (default 1, quick: what fits)
   --strace                count the worker's syscalls a request instead (needs root)
@@ -25,6 +27,8 @@ export interface Options {
   readonly targets: readonly Target[];
   readonly connections: readonly number[];
   readonly pipeline: number;
+  readonly workers: number;
+  readonly busy: number;
   readonly repeats: number;
   /** Undefined: chosen by the plan. */
   readonly seconds: number | undefined;
@@ -58,16 +62,32 @@ function positiveInteger(name: string, given: string): number {
   return value;
 }
 
+function natural(name: string, given: string): number {
+  if (/^\d{1,3}$/.test(given)) return Number(given);
+  throw new UsageError(`--${name}: "${given}" is not a whole number from 0 to 999`);
+}
+
 function targetsOf(given: string | undefined, quick: boolean): Target[] {
   const all = listOf("targets", given, TARGETS);
-  const targets = quick && given === undefined ? all.filter((name) => !isProcess(name)) : all;
+  const isLong = (name: Target): boolean => isProcess(name) || name === "yield";
+  const targets = quick && given === undefined ? all.filter((name) => !isLong(name)) : all;
   // Every figure is read against pure Lua's of the same run.
   return targets.includes("lua") ? targets : ["lua", ...targets];
 }
 
-function casesOf(given: string | undefined, quick: boolean): Case[] {
+// What has one worker.
+const SINGLE: readonly Case[] = ["apisix", "apisix-filter", "cpu"];
+const NOT_QUICK: readonly Case[] = ["apisix", "apisix-filter", "access", "body", "body-100k"];
+
+function casesOf(given: string | undefined, quick: boolean, workers: number): Case[] {
   const cases = listOf("cases", given, CASES);
-  return quick && given === undefined ? cases.filter((name) => !isApisix(name)) : cases;
+  const single = workers > 1 ? SINGLE : [];
+  const impossible = cases.find((name) => single.includes(name));
+  if (given !== undefined && impossible !== undefined) {
+    throw new UsageError(`--cases: ${impossible} is measured with one worker only`);
+  }
+  if (given !== undefined) return cases;
+  return cases.filter((name) => !single.includes(name) && !(quick && NOT_QUICK.includes(name)));
 }
 
 function parse(argv: readonly string[]): ReturnType<typeof parseValues> {
@@ -88,6 +108,8 @@ function parseValues(argv: readonly string[]) {
       targets: { type: "string" },
       connections: { type: "string", default: "1,16,64" },
       pipeline: { type: "string", default: "1" },
+      workers: { type: "string", default: "1" },
+      busy: { type: "string", default: "0" },
       repeats: { type: "string" },
       seconds: { type: "string" },
       strace: { type: "boolean", default: false },
@@ -100,14 +122,20 @@ function parseValues(argv: readonly string[]) {
 export function parseOptions(argv: readonly string[]): Options {
   const values = parse(argv);
   const mode = values.help ? "help" : values.probe ? "probe" : values.strace ? "strace" : "measure";
+  const workers = positiveInteger("workers", values.workers);
+  if (mode === "strace" && workers > 1) {
+    throw new UsageError("--strace: syscalls are counted with one worker only");
+  }
   return {
     mode,
     quick: values.quick,
     jsonFile: values.json,
-    cases: casesOf(values.cases, values.quick),
+    cases: casesOf(values.cases, values.quick, workers),
     targets: targetsOf(values.targets, values.quick),
     connections: values.connections.split(",").map((text) => positiveInteger("connections", text)),
     pipeline: positiveInteger("pipeline", values.pipeline),
+    workers,
+    busy: natural("busy", values.busy),
     repeats: positiveInteger("repeats", values.repeats ?? (values.quick ? "3" : "15")),
     seconds: values.seconds === undefined ? undefined : positive("seconds", values.seconds),
   };

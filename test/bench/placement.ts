@@ -9,8 +9,8 @@ import { readFileSync, readdirSync } from "node:fs";
 export type Placement = "free" | "apart";
 
 interface Processes {
-  readonly workerPid: number;
-  readonly serverPid: number;
+  readonly workerPids: readonly number[];
+  readonly serverPids: readonly number[];
 }
 
 function readAllowedCpus(): number[] {
@@ -43,10 +43,10 @@ function threadsOf(pid: number): number[] {
 }
 
 /** Moves the threads that exist now; those that they start later inherit their place. */
-export function place({ workerPid, serverPid }: Processes, placement: Placement): void {
+export function place({ workerPids, serverPids }: Processes, placement: Placement): void {
   const first = placement === "free" ? allowedCpus : allowedCpus.slice(0, 1);
   const others = placement === "free" ? allowedCpus : allowedCpus.slice(1);
-  for (const tid of [workerPid, serverPid, process.pid].flatMap(threadsOf)) {
-    setCpus(tid, tid === workerPid ? first : others);
+  for (const tid of [...workerPids, ...serverPids, process.pid].flatMap(threadsOf)) {
+    setCpus(tid, workerPids.includes(tid) ? first : others);
   }
 }

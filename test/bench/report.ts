@@ -1,7 +1,8 @@
 // Turns figures into text, and into the rows of the JSON file.
-import { isProcess, PLUGIN_CASES } from "./cases.ts";
+import { isProcess } from "./cases.ts";
 import { BURN_INTERVAL_MS, BURN_MS, CPU_CONNECTIONS, type CpuRow } from "./cpu-case.ts";
 import type { Row } from "./load.ts";
+import type { Options } from "./options.ts";
 import type { RingRow } from "./ring.ts";
 import type { SyscallRow } from "./syscalls.ts";
 
@@ -28,6 +29,16 @@ function whole(value: number): string {
 
 function tenths(value: number): string {
   return value.toFixed(1);
+}
+
+/** What a run is measured under. */
+export type Conditions = Pick<Options, "workers" | "busy">;
+
+export function conditions({ workers, busy }: Conditions): [name: string, value: string][] {
+  return [
+    ["workers", String(workers)],
+    ["busy processes beside", String(busy)],
+  ];
 }
 
 export function environmentText(pairs: readonly (readonly [string, string])[]): string {
@@ -103,64 +114,12 @@ export function ringText(rows: readonly RingRow[]): string {
   return `without nginx\n\n${table(["figure", "µs a call"], cells, [0])}`;
 }
 
-/** The figures that this project has set itself, for the rows that are there. */
-export function goalsText(rows: readonly Row[], cpuRows: readonly CpuRow[]): string {
-  const row = (target: string, connections: number, name = "echo"): Row | undefined => {
-    const free = rows.filter((one) => one.case === name && one.placement === "free");
-    return free.find((one) => one.target === target && one.connections === connections);
-  };
-  const lines: string[] = [];
-  const [lua1, ts1, lua64, ts64, proxy64] = [
-    ...[row("lua", 1), row("ts", 1), row("lua", 64), row("ts", 64)],
-    row("proxy", 64),
-  ];
-  if (lua64 && ts64) {
-    lines.push(`echo, 64: ts / lua    ${ts64.ratioToLua.toFixed(2)} (goal: 0.80 or more)`);
-  }
-  if (proxy64 && ts64) {
-    lines.push(
-      `echo, 64: ts / proxy  ${(ts64.ratioToLua / proxy64.ratioToLua).toFixed(2)} (goal: 1.80 or more)`,
-    );
-  }
-  for (const process of rows) {
-    const { target, placement } = process;
-    const ts = row("ts", process.connections, process.case);
-    if (!isProcess(target) || placement !== "free" || ts === undefined) continue;
-    const what = `${process.case}, ${String(process.connections)}: ${target} / ts`;
-    lines.push(`${what}  ${(process.ratioToLua / ts.ratioToLua).toFixed(2)} (goal: 0.90 or more)`);
-  }
-  if (lua1 && ts1) {
-    lines.push(`echo, 1: p50 ts - lua ${whole(ts1.p50Us - lua1.p50Us)} µs (goal: 15 or less)`);
-  }
-  const [tsJwt, njsJwt] = [row("ts", 64, "jwt"), row("njs", 64, "jwt")];
-  if (tsJwt && njsJwt) {
-    lines.push(
-      `jwt, 64: ts / njs     ${(tsJwt.ratioToLua / njsJwt.ratioToLua).toFixed(2)} (goal: 1.50 or more)`,
-    );
-  }
-  for (const [name, crossings] of PLUGIN_CASES) {
-    const ts = row("ts", 64, name);
-    if (ts === undefined) continue;
-    const what = `${name}, 64: crossings`.padEnd(22);
-    lines.push(`${what}${ts.crossings.toFixed(2)} (goal: ${crossings.toFixed(2)})`);
-  }
-  const [luaApisix, tsApisix] = [row("lua", 64, "apisix"), row("ts", 64, "apisix")];
-  if (luaApisix && tsApisix) {
-    const more = tsApisix.workerCpuUs - luaApisix.workerCpuUs;
-    lines.push(
-      `apisix, 64: worker CPU ts - lua  ${tenths(more)} µs (goal: 6.0 or less)`,
-      `apisix, 64: ts / lua  ${tsApisix.ratioToLua.toFixed(2)} (goal, real APISIX: 0.95 or more)`,
-    );
-  }
-  const burnt = cpuRows.find(({ target, placement }) => target === "ts" && placement === "apart");
-  if (burnt) lines.push(`cpu: p99 ts / none    ${burnt.p99Ratio.toFixed(2)} (goal: 1.20 or less)`);
-  return lines.join("\n");
-}
-
 interface JsonRow {
   readonly case: string;
   readonly target: string;
   readonly connections: number;
+  readonly workers: number;
+  readonly busy: number;
   readonly rps: number;
   readonly p50_us: number;
   readonly p99_us: number;
@@ -174,11 +133,17 @@ function rounded(value: number, digits: number): number {
 }
 
 /** In the cpu case all figures are of the Lua location; `target` is who burns, `lua`: nobody. */
-export function jsonRows(rows: readonly Row[], cpuRows: readonly CpuRow[]): JsonRow[] {
+export function jsonRows(
+  rows: readonly Row[],
+  cpuRows: readonly CpuRow[],
+  { workers, busy }: Conditions,
+): JsonRow[] {
   const load = rows.map((row) => ({
     case: row.placement === "free" ? row.case : `${row.case}_apart`,
     target: row.target,
     connections: row.connections,
+    workers,
+    busy,
     rps: rounded(row.rps, 1),
     p50_us: rounded(row.p50Us, 1),
     p99_us: rounded(row.p99Us, 1),
@@ -193,6 +158,8 @@ export function jsonRows(rows: readonly Row[], cpuRows: readonly CpuRow[]): Json
       case: row.placement === "apart" ? "cpu" : "cpu_free",
       target: row.target,
       connections: CPU_CONNECTIONS,
+      workers,
+      busy,
       rps: rounded(row.rps, 1),
       p50_us: rounded(row.p50Us, 1),
       p99_us: rounded(row.p99Us, 1),

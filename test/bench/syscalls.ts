@@ -80,7 +80,7 @@ async function countByStrace(
 ): Promise<SyscallRow> {
   const file = join(dir, `strace-${target}`);
   // No -f: the worker's first thread is nginx, and only that is counted.
-  const strace = spawn("strace", ["-c", "-o", file, "-p", String(site.workerPid)], {
+  const strace = spawn("strace", ["-c", "-o", file, "-p", site.workerPids.join(",")], {
     stdio: ["ignore", "ignore", "pipe"],
   });
   const lines = createInterface({ input: strace.stderr });
@@ -104,7 +104,7 @@ async function countByPerf(site: Site, target: Target, dir: string): Promise<Sys
   const events = [PERF_TOTAL, ...PERF_KINDS.map((name) => `syscalls:sys_enter_${name}`)];
   const parent = [
     ...["perf", "stat", "-x", ",", "-o", file],
-    ...["-e", events.join(","), "-t", String(site.workerPid), "--"],
+    ...["-e", events.join(","), "-t", site.workerPids.join(","), "--"],
   ];
   const url = site.url + pathOf("echo", target);
   const figures = await runWrk({ url, connections: CONNECTIONS, seconds: SECONDS, parent });

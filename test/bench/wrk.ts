@@ -84,6 +84,8 @@ export async function runWrk(options: WrkOptions): Promise<WrkFigures> {
   if (failed || /Non-2xx|Socket errors/.test(output)) {
     throw new Error(`wrk saw failed requests at ${options.url}: ${JSON.stringify(errors)}`);
   }
-  if (figures.requests === 0) throw new Error(`wrk finished no request at ${options.url}`);
+  if (figures.requests === 0) {
+    throw new Error(`wrk finished no request at ${options.url} in ${options.seconds} s`);
+  }
   return { ...figures, rps: (figures.requests * 1e6) / durationUs };
 }

@@ -31,13 +31,53 @@ function _M.fields()
         .. var.http_user_agent
 end
 
+function _M.set_field()
+    ngx.req.set_header("x-req", "1")
+end
+
+function _M.set_response_field()
+    ngx.header["X-Resp"] = "1"
+end
+
+local SECRET = "hunter2"
+local MASK = ("*"):rep(#SECRET)
+
+-- A body filter that reads each piece, and changes those that have the secret.
+function _M.mask()
+    local piece = ngx.arg[1]
+    if string.find(piece, SECRET, 1, true) then
+        ngx.arg[1] = string.gsub(piece, SECRET, MASK)
+    end
+end
+
 -- What a location answers after its access phase.
 function _M.user()
     ngx.print(ngx.var.http_x_user)
 end
 
+function _M.field()
+    ngx.print(ngx.var.http_x_req)
+end
+
 function _M.ok()
     ngx.print("ok")
+end
+
+-- cases.ts has both lines, too.
+local LINE = '{"id": 4711, "name": "An article", "price": 12.50, "stock": 30}\n'
+local SECRET_LINE = "password=" .. SECRET .. "\n"
+local PIECE = LINE:rep(16 * 1024 / #LINE)
+local PART = {}
+
+-- A body of so many bytes, in pieces of 16 KiB as an upstream's comes; one line more, with a
+-- secret, if the request asks for it.
+function _M.answer(bytes)
+    local rest = bytes % #PIECE
+    PART[rest] = PART[rest] or LINE:rep(rest / #LINE)
+    for _ = 1, bytes / #PIECE do
+        ngx.print(PIECE)
+    end
+    ngx.print(PART[rest], ngx.var.http_x_secret and SECRET_LINE or "")
 end
 
 return _M

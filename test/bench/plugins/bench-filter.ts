@@ -1,8 +1,8 @@
-// One request field and one response field, the second where the response is known.
+// One request field, and one response field where the response is known.
 import { definePlugin } from "resty-ts";
 
 export default definePlugin({
-  name: "bench-apisix-filter",
+  name: "bench-filter",
   access(ctx) {
     ctx.request.headers.set("x-req", "1");
   },
