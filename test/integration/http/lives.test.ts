@@ -1,6 +1,6 @@
 /** HTTP plugins when their environment ends: the next one knows them before anything is asked of it. */
 import assert from "node:assert/strict";
-import { writeFileSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { statsOf, type Answer } from "../../support/bridge.js";
@@ -49,6 +49,12 @@ const PLUGINS = {
     bodyFilter(ctx) { ctx.local.set("bytes", ctx.chunk.length); },`),
   "plugins/strict.ts": plugin(`name: "strict", policies: { onOverload: "closed" },
     bodyFilter(ctx) { return Buffer.from(ctx.chunk).toString().toUpperCase(); },`),
+  "plugins/late.ts": `
+    import { existsSync } from "node:fs";
+    import { setTimeout as sleep } from "node:timers/promises";
+    ${plugin(`name: "late", schema: { type: "object", properties: { gate: {} } },
+      async setup({ gate }) { while (existsSync(gate)) await sleep(5); },
+      access(ctx) { ctx.response.headers.set("x-access", "yes"); },`)}`,
   "plugins/asks.ts": plugin(`name: "asks",
     async access(ctx) { await ctx.subrequest("/exit"); ctx.response.headers.set("x-asked", "yes"); },`),
   "plugins/changes.ts": plugin(`name: "changes", idempotent: true, needs: { vars: ["seen"] },
@@ -115,6 +121,12 @@ function options(runtime: Runtime): NginxOptions {
           assert(ts.notify(ts.import("exit.ts").spinBriefly, begun))
           while not io.open(begun) do ngx.sleep(0.001) end
           ngx.print("ok")`),
+      // Its next environment is not set up while there is the file.
+      "= /late":
+        phase("access", `http.access("late", { gate = ngx.config.prefix() .. "gate" })`) +
+        phase("header_filter", `http.header_filter("late")`) +
+        phase("body_filter", `http.body_filter("late")`) +
+        content(`io.open(ngx.config.prefix() .. "gate", "w"):close() ${EXIT} ngx.print("ok")`),
       "= /upper": ending(
         phase("header_filter", `http.header_filter("upper")`),
         phase("body_filter", `http.body_filter("upper")`),
@@ -179,6 +191,14 @@ for (const runtime of ["embedded", "process"] as const) {
       withLives(async (nginx) => {
         const { headers, text } = await nginx.ask("/filter-queued");
         assert.deepEqual([headers["x-filter"], text], ["yes", "ok"]);
+      }));
+
+    test("do not have nginx wait where they have no filter", () =>
+      withLives(async (nginx) => {
+        const { headers, body } = await nginx.ask("/late");
+        rmSync(join(nginx.prefix, "gate"));
+        assert.deepEqual([headers["x-access"], String(body)], ["yes", "ok"]);
+        assert.doesNotMatch(nginx.errorLog(), /late, (header|body)_filter/);
       }));
 
     test("let the rest of a body pass that they no longer know, where their policy is open", () =>

@@ -1,6 +1,6 @@
 /** Entries for log handlers: each has its handler run to its end, or is counted and in the error log. */
 import assert from "node:assert/strict";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { statsOf, untilState } from "../../support/bridge.js";
@@ -21,6 +21,7 @@ const PLUGINS = {
       async setup({ folder }) {
         if (existsSync(folder + "/refuse")) throw new Error("no setup");
         if (existsSync(folder + "/slow")) await delay(300);
+        while (existsSync(folder + "/wait")) await delay(5);
       },
       // Not async: the end of such a function is known a turn after it only.
       log(ctx, { conf }) {
@@ -174,6 +175,22 @@ for (const runtime of ["embedded", "process"] as const) {
         await entries.send(10);
         await entries.check();
         assert.ok((await entries.dropped()) >= 10);
+      }));
+
+    test("do not have nginx wait for the next environment to know their configuration", () =>
+      withNginx(options(runtime), async (nginx) => {
+        const entries = new Entries(nginx);
+        await entries.send(5);
+        await entries.check();
+        const wait = join(nginx.prefix, "wait");
+        writeFileSync(wait, "");
+        await nginx.ask("/exit");
+        await entries.send(20);
+        // Its phases are not all over when a request is answered.
+        await nginx.ask("/_up");
+        rmSync(wait);
+        await entries.check();
+        assert.equal(await entries.dropped(), 0);
       }));
 
     test("wait in nginx, and are dropped and counted, when very many handlers are at work", () =>

@@ -429,7 +429,7 @@ end
 local function ask_ahead(self, client)
     local ok, err, code = ask(self, client, nil, false)
     if not ok then
-        ngx.log(ngx.ERR, "resty.ts: ", self.title, ": ", err)
+        client:on_log(1, self.title .. ": " .. err)
     end
     return ok, err, code
 end
@@ -454,8 +454,11 @@ local function configure_all(premature)
 end
 
 
--- Configures ahead of the first request, once this phase is over: ts.start may come later in it.
+-- Configures ahead of the next request, once this phase is over: ts.start may come later in it.
 function methods:configure_soon()
+    if self.flight then
+        return
+    end
     soon[#soon + 1] = self
     if #soon == 1 then
         ngx.timer.at(0, configure_all)

@@ -85,6 +85,10 @@ function ready(phase, chain, deadline)
         return p, client, state, version.token, deadline
     end
     local state = request.get()
+    local begun = state[chain]
+    if begun and phase.sync and not begun.phases[phase.name] and not begun.filters_body then
+        return nil -- no need to block until the next environment says the same
+    end
     if state.failed ~= chain then
         local ok
         if chain.closed and state[chain] then
@@ -420,12 +424,27 @@ local function drop_entry(chain)
 end
 
 
+-- As ready. But where any version of the chain was known the worker does not block until the next
+-- environment knows it, which is told of its token before it is given entries.
+local function ready_to_log(phase, chain)
+    local client, state = host.client(chain.place), request.peek()
+    local version = state and state[chain] or chain.version
+    if not version or version.client ~= client or version.generation == client.generation then
+        return ready(phase, chain)
+    end
+    if not client.why then
+        chain:configure_soon()
+    end
+    return version.phases[phase.name], client, request.get(), version.token
+end
+
+
 local function run_log(phase, chain)
     local known = request.peek()
     if known and known.deleted then
         tell_undeleted(phase, chain, known)
     end
-    local p, client, state, token = ready(phase, chain)
+    local p, client, state, token = ready_to_log(phase, chain)
     if not p then
         return drop_entry(chain)
     end
