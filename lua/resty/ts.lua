@@ -62,6 +62,7 @@ local OPTIONS = {
     max_message_bytes = { "number", 64 * MiB, 4096, 1024 * MiB },
     max_heap_mb = { "number", 0, 0, 1048576 },
     max_external_mb = { "number", 0, 0, 1048576 },
+    sync_inline = { "boolean", true },
     tune_malloc = { "boolean", true },
     max_log_bytes_per_second = { "number", 12288, 1024, 1024 * MiB },
     stall_ms = { "number", 1000, 10, 3600000 },

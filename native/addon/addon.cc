@@ -11,6 +11,7 @@
 #include <string>
 
 #include "addon/listener.h"
+#include "channel/lease.h"
 
 namespace rts {
 namespace {
@@ -106,6 +107,7 @@ class Channel : public Napi::ObjectWrap<Channel> {
     context_ = std::make_unique<Napi::AsyncContext>(info.Env(), "resty-ts");
     listener_ =
         new Listener(loop, channel_, info[1].ToNumber().Uint32Value(), &Channel::Deliver, this);
+    rts_lease_set_deliver(channel_, &Channel::Deliver, this);
     Ref();  // not collected while libuv calls back
     napi_add_async_cleanup_hook(info.Env(), &Channel::OnEnvironmentEnd, this, &cleanup_);
   }
@@ -123,7 +125,7 @@ class Channel : public Napi::ObjectWrap<Channel> {
     if (status == napi_pending_exception) {
       napi_value error = nullptr;
       napi_get_and_clear_last_exception(env, &error);
-      napi_fatal_exception(env, error);
+      if (!rts_lease_terminated(self->channel_)) napi_fatal_exception(env, error);
     }
     uint32_t value = 0;
     if (status == napi_ok) napi_get_value_uint32(env, count, &value);
@@ -143,6 +145,7 @@ class Channel : public Napi::ObjectWrap<Channel> {
     if (listener_ == nullptr) return;
     if (cleanup_ != nullptr) napi_remove_async_cleanup_hook(cleanup_);
     cleanup_ = nullptr;
+    rts_lease_set_deliver(channel_, nullptr, nullptr);
     listener_->Close(&Channel::OnListenerClosed, this);
     listener_ = nullptr;
   }
@@ -158,6 +161,7 @@ class Channel : public Napi::ObjectWrap<Channel> {
   // The environment ends: its loop must have no handle of ours left. No JavaScript any more.
   static void OnEnvironmentEnd(napi_async_cleanup_hook_handle handle, void* data) {
     auto* self = static_cast<Channel*>(data);
+    rts_lease_set_deliver(self->channel_, nullptr, nullptr);
     Listener* listener = self->listener_;
     self->listener_ = nullptr;
     listener->Close(

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "channel/lease.h"
+
 namespace rts {
 namespace {
 
@@ -91,6 +93,7 @@ void Listener::Deliver() {
     gap_ns_ += (gap >> 3) - (gap_ns_ >> 3);
     last_start_ = start;
     last_work_ = uv_hrtime();
+    rts_lease_note(channel_, start / 1000);
     AdaptMost(count, last_work_ - start);
   }
 }
@@ -167,13 +170,16 @@ void Listener::OnIdle() {
 
 // True as soon as there is a submission.
 bool Listener::Spin(uint64_t until) {
+  rts_lease_wait(channel_, 0);
+  bool found = false;
   do {
-    for (int i = 0; i < 16; i++) {
+    for (int i = 0; i < 16 && !found; i++) {
       Relax();
-      if (rts_host_pending(channel_)) return true;
+      found = rts_lease_pending(channel_) != 0;
     }
-  } while (uv_hrtime() < until);
-  return false;
+  } while (!found && uv_hrtime() < until);
+  rts_lease_resume(channel_);
+  return found;
 }
 
 // Ends when Lua kicks us, or libuv has something else to do.
@@ -183,9 +189,12 @@ void Listener::Nap() {
   const int due_ms = uv_backend_timeout(loop_);
   Awake();
   if (due_ms == 0 || !rts_host_arm(channel_, RTS_WAKE_KICK)) return;
+  const int nap_ms = due_ms < 0 ? kNapMs : std::min(due_ms, kNapMs);
   struct pollfd loop = {uv_backend_fd(loop_), POLLIN, 0};
   placement_.BeginNap();
-  poll(&loop, 1, due_ms < 0 ? kNapMs : std::min(due_ms, kNapMs));
+  rts_lease_wait(channel_, nap_ms);
+  poll(&loop, 1, nap_ms);
+  rts_lease_resume(channel_);
   placement_.EndNap();
   rts_host_disarm(channel_);
 }

@@ -78,6 +78,12 @@ rts_channel_t *rts_channel_new(uint32_t ring_bytes)
     channel->bells = -1;
     channel->lua_bell = -1;
     channel->lua_end = -1;
+    atomic_init(&channel->lease.state, 0);
+    atomic_init(&channel->lease.claims, 0);
+    atomic_init(&channel->lease.sleeps, 0);
+    atomic_init(&channel->lease.deadline_us, 0);
+    atomic_init(&channel->lease.stall_us, 0);
+    atomic_init(&channel->lease.slow_until_us, 0);
     atomic_init(&channel->kick_cpu, -1);
     atomic_init(&channel->kick_ns, 0);
     atomic_init(&channel->host_ringer, -1);

@@ -105,6 +105,9 @@ int rts_host_bell(const rts_channel_t *channel);
  * Returns: it, or -1 with errno. */
 int rts_host_bell_pair(rts_channel_t *channel);
 
+/* Rings the host's doorbell. RTS_OK or -RTS_E_SYSTEM. Threads: any. */
+int rts_host_ring(rts_channel_t *channel);
+
 /* Empties the host's doorbell, of what one look finds there. */
 void rts_host_bell_drain(rts_channel_t *channel);
 

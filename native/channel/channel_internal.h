@@ -4,7 +4,27 @@
 
 #include <pthread.h>
 
-#include "channel/channel.h"
+#include "channel/lease.h"
+
+/* lease.h's. */
+typedef struct {
+    rts_atomic_u32 state;
+    rts_atomic_u32 claims; /* how many there were */
+    rts_atomic_u32
+        sleeps; /* whether the environment's thread looks at no deadline before it is woken */
+    uint32_t claims_seen; /* this and the next: the environment's thread's */
+    uint32_t late_looks;
+    _Atomic uint64_t deadline_us; /* of the run that is under way */
+    _Atomic uint64_t stall_us;
+    _Atomic uint64_t slow_until_us; /* until then handlers are thought to be slow */
+    const rts_tenant_t *tenant;
+    rts_deliver_t deliver;
+    void *deliver_data;
+    uint32_t asleep; /* this and the rest: the Lua thread's, what sq_sleep was at the claim */
+    uint32_t tail; /* up to where the run is to come */
+    uint64_t claimed_us;
+    int terminated;
+} rts_lease_t;
 
 struct rts_channel {
     rts_control_t *control;
@@ -28,6 +48,7 @@ struct rts_channel {
     /* Of the last kick, by Lua, to a host in this process: from which core, and how long it took. */
     _Atomic int kick_cpu; /* -1: there was none */
     _Atomic uint32_t kick_ns;
+    rts_lease_t lease;
     int memfd;
     int listen_fd;
     char listen_path[108];
@@ -37,6 +58,19 @@ struct rts_channel {
 
 /* Writes `what` (with errno's text for RTS_E_SYSTEM) to errbuf and returns -code. */
 int rts_error_format(char *errbuf, size_t *errlen, int code, const char *what);
+
+void rts_futex_wait(rts_atomic_u32 *word, uint32_t value, uint64_t timeout_us);
+void rts_futex_wake(rts_atomic_u32 *word);
+
+/* In a loop that spins. */
+static inline void rts_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
 
 /* A channel without memory and descriptors; NULL when there is no memory for it. */
 rts_channel_t *rts_channel_new(uint32_t ring_bytes);

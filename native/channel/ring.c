@@ -18,14 +18,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#if defined(__x86_64__) || defined(__i386__)
-#define cpu_relax() __builtin_ia32_pause()
-#elif defined(__aarch64__)
-#define cpu_relax() __asm__ volatile("yield")
-#else
-#define cpu_relax() ((void) 0)
-#endif
-
 static uint64_t now_ns(void)
 {
     struct timespec now;
@@ -38,12 +30,12 @@ uint64_t rts_now_us(void)
     return now_ns() / 1000u;
 }
 
-static void futex_wake(rts_atomic_u32 *word)
+void rts_futex_wake(rts_atomic_u32 *word)
 {
     syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
-static void futex_wait(rts_atomic_u32 *word, uint32_t value, uint64_t timeout_us)
+void rts_futex_wait(rts_atomic_u32 *word, uint32_t value, uint64_t timeout_us)
 {
     struct timespec timeout = {.tv_sec = (time_t) (timeout_us / 1000000u),
                                .tv_nsec = (long) (timeout_us % 1000000u) * 1000};
@@ -77,7 +69,7 @@ static int spin(const rts_atomic_u32 *cursor, uint32_t seen, uint32_t spin_us, u
             if (atomic_load_explicit(cursor, memory_order_acquire) != seen) {
                 return 1;
             }
-            cpu_relax();
+            rts_relax();
         }
     } while (rts_now_us() - start < spin_us);
     return 0;
@@ -100,7 +92,7 @@ static int flag_wait(rts_atomic_u32 *flag, const rts_atomic_u32 *cursor, uint32_
          * returns at once and we look again. */
         const uint32_t word = atomic_load_explicit(flag, memory_order_seq_cst);
         if (word & RTS_WAKE_FUTEX) {
-            futex_wait(flag, word, timeout_us - elapsed);
+            rts_futex_wait(flag, word, timeout_us - elapsed);
         }
         if (atomic_load_explicit(cursor, memory_order_acquire) != seen) {
             atomic_fetch_and_explicit(flag, ~(uint32_t) RTS_WAKE_FUTEX, memory_order_seq_cst);
@@ -112,7 +104,7 @@ static int flag_wait(rts_atomic_u32 *flag, const rts_atomic_u32 *cursor, uint32_
     return atomic_load_explicit(cursor, memory_order_acquire) != seen;
 }
 
-static int host_ring(rts_channel_t *channel)
+int rts_host_ring(rts_channel_t *channel)
 {
     const uint64_t one = 1;
     ssize_t n;
@@ -163,7 +155,7 @@ int rts_sq_kick(rts_channel_t *channel)
     }
     const uint64_t start = now_ns();
     atomic_store_explicit(&channel->kick_cpu, sched_getcpu(), memory_order_relaxed);
-    const int code = host_ring(channel);
+    const int code = rts_host_ring(channel);
     const uint64_t took = now_ns() - start;
     atomic_store_explicit(&channel->kick_ns, took < UINT32_MAX ? (uint32_t) took : UINT32_MAX,
                           memory_order_relaxed);
@@ -198,7 +190,7 @@ int rts_cq_release(rts_channel_t *channel, uint32_t head)
 {
     rts_control_t *control = channel->control;
     atomic_store_explicit(&control->cq_head, head, memory_order_seq_cst);
-    return flag_take(&control->cq_room) ? host_ring(channel) : RTS_OK;
+    return flag_take(&control->cq_room) ? rts_host_ring(channel) : RTS_OK;
 }
 
 int rts_cq_arm(rts_channel_t *channel, uint32_t head)
@@ -272,7 +264,7 @@ void rts_host_disarm(rts_channel_t *channel)
 void rts_host_wake(rts_channel_t *channel, rts_atomic_u32 *flag, uint32_t bits)
 {
     if (bits & RTS_WAKE_FUTEX) {
-        futex_wake(flag);
+        rts_futex_wake(flag);
     }
     if (bits & RTS_WAKE_BELL) {
         rts_bell_ring(channel);

@@ -221,6 +221,23 @@ int rts_cq_wait(rts_channel_t *channel, uint32_t head, uint32_t spin_us, uint32_
  * Progress: no system call. */
 int rts_cq_spin(const rts_channel_t *channel, uint32_t head, uint32_t spin_us);
 
+/* Takes the environment for one call that is then published, and that rts_lease_run handles on this
+ * thread: where it is embedded, and its own thread waits for something to do. Who claims must run or
+ * release. A handler that takes longer than timeout_us is ended, or after stall_us more its environment.
+ * Threads: Lua.
+ * Returns: 1; 0 when the call is to be made as any other.
+ * Progress: wait-free; a system call when the environment's thread has slept for long. */
+int rts_lease_claim(rts_channel_t *channel, uint32_t timeout_us, uint32_t stall_us);
+
+/* Gives back what was claimed. Threads: Lua. */
+void rts_lease_release(rts_channel_t *channel);
+
+/* Handles what is published, gives the environment back. What was answered is in the ring; a call
+ * whose handler waits for something is answered later.
+ * Threads: Lua.
+ * Returns: 0; 1 when the last call's handler was ended: it is not answered. */
+int rts_lease_run(rts_channel_t *channel);
+
 /* Lua's doorbell as a descriptor that becomes readable, for event loops other than nginx's: whoever
  * polls it reads what is there. The doorbell before it is closed, so it must be disarmed.
  * Threads: Lua.

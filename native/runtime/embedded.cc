@@ -1,8 +1,9 @@
 /*
- * One Node environment in the Node thread: the only file with node.h and v8.h.
+ * One Node environment in the Node thread: with tenant.cc the only file with node.h and v8.h.
  *
  * Threads: Run on the Node thread, again and again in one process; Interrupt on any; Dispose on
- * the thread that leaves the process.
+ * the thread that leaves the process. What is called in the middle of JavaScript, or by V8, may be on
+ * the Lua thread, too (tenant.h).
  * Invariant: context->env is set while node::Stop may be called on it, under context->lock.
  * V8 and Node are initialized once a process and never torn down under a running environment.
  */
@@ -22,6 +23,7 @@
 #include "runtime/backend.h"
 #include "runtime/child_reaping.h"
 #include "runtime/guard.h"
+#include "runtime/tenant.h"
 
 namespace rts {
 namespace {
@@ -61,7 +63,7 @@ struct Interrupted {
   Isolate* isolate;
   node::Environment* env;
   std::string why;  // it is ended; "": fail_code says all
-  // The Node thread's own.
+  // Of the thread that has the isolate.
   bool looking;
   uint64_t look_from;  // uv_hrtime: not before then
 };
@@ -253,7 +255,7 @@ void EndNow(rts_host_context_t* host_context) {
   }
 }
 
-// On the Node thread, in the middle of JavaScript.
+// In the middle of JavaScript.
 void OnInterrupt(Isolate* isolate, void* data) {
   auto* host_context = static_cast<rts_host_context_t*>(data);
   HandleScope handle_scope(isolate);
@@ -315,8 +317,10 @@ void OnCollected(Isolate* isolate, v8::GCType, v8::GCCallbackFlags, void* data) 
   isolate->RequestInterrupt(LookAtExternal, interrupted);
 }
 
-// node::SpinEventLoop, but for one thing: it can be asked to end between two turns of the loop,
-// where no JavaScript and none of Node's own callbacks is cut off.
+void Interrupt(rts_host_context_t* context, int hard);
+
+// node::SpinEventLoop, but for two things: it can be asked to end between two turns of the loop,
+// where no JavaScript and none of Node's own callbacks is cut off; and it waits outside of libuv.
 void RunLoop(rts_host_context_t* host_context, node::CommonEnvironmentSetup* setup,
              node::MultiIsolatePlatform* platform, const int* exit_code) {
   uv_loop_t* loop = setup->event_loop();
@@ -329,14 +333,24 @@ void RunLoop(rts_host_context_t* host_context, node::CommonEnvironmentSetup* set
     host_context->stopper = &stopper;
     stop = host_context->stop_requested != 0 || host_context->fail_code != 0;
   }
-  v8::SealHandleScope seal(setup->isolate());
-  while (!stop) {
-    const bool more = uv_run(loop, UV_RUN_DEFAULT) != 0;
-    platform->DrainTasks(setup->isolate());
-    LockGuard guard(&host_context->lock);
-    // node::Stop ends the loop, too: at process.exit, or from another thread.
-    stop = host_context->stop_requested != 0 || host_context->fail_code != 0 || *exit_code >= 0 ||
-           !(more || uv_loop_alive(loop));
+  {
+    Tenant tenant(host_context, setup->isolate(), setup->context(), loop, &stopper, exit_code,
+                  [](rts_host_context_t* stalled) { Interrupt(stalled, 1); });
+    v8::SealHandleScope seal(setup->isolate());
+    while (!stop) {
+      bool more = uv_run(loop, UV_RUN_NOWAIT) != 0;
+      if (!more) {
+        platform->DrainTasks(setup->isolate());
+        more = uv_loop_alive(loop) != 0;
+      }
+      {
+        LockGuard guard(&host_context->lock);
+        // node::Stop ends the loop, too: at process.exit, or from another thread.
+        stop = host_context->stop_requested != 0 || host_context->fail_code != 0 ||
+               *exit_code >= 0 || !more;
+      }
+      if (!stop) tenant.Wait();
+    }
   }
   {
     LockGuard guard(&host_context->lock);

@@ -8,10 +8,12 @@
 #include "runtime/guard.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "runtime/child_reaping.h"
@@ -58,11 +60,25 @@ static int kept_kill(pid_t pid, int signo)
     return in_worker() && is_own && signo != 0 ? refuse() : kill(pid, signo);
 }
 
-/* 0 is the thread that calls, which is none of nginx's. */
+/* 0 is the thread that calls, which may be nginx's (channel/lease.h). */
 static int kept_setpriority(int which, id_t who, int priority)
 {
-    const int is_own = which == PRIO_PROCESS && who != (id_t) worker;
+    const id_t thread = who != 0 ? who : (id_t) syscall(SYS_gettid);
+    const int is_own = which == PRIO_PROCESS && thread != (id_t) worker;
     return in_worker() && !is_own ? refuse() : setpriority(which, who, priority);
+}
+
+/* Signals stay nginx's: Node may start a thread on nginx's, too. */
+static int masked_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*main)(void *),
+                         void *argument)
+{
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const int error = pthread_create(thread, attributes, main, argument);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error;
 }
 
 /* To read it Node sets it to 0 for a moment, in which nginx may make a file. */
@@ -89,8 +105,11 @@ static int read_umask(void)
 void rts_guard_install(void)
 {
     static const rts_replacement_t replacements[] = {
-        {"sigaction", (void *) kept_sigaction, 1}, {"signal", (void *) kept_signal, 1},
-        {"kill", (void *) kept_kill, 1},           {"setpriority", (void *) kept_setpriority, 1},
+        {"sigaction", (void *) kept_sigaction, 1},
+        {"signal", (void *) kept_signal, 1},
+        {"kill", (void *) kept_kill, 1},
+        {"setpriority", (void *) kept_setpriority, 1},
+        {"pthread_create", (void *) masked_create, 1},
         {"umask", (void *) kept_umask, 1}, /* the last */
     };
     const size_t count = sizeof(replacements) / sizeof(replacements[0]);

@@ -135,8 +135,9 @@ export class Channel {
     const { sqTail, sqBegun, sqOffset } = this.#layout;
     const record = this.#record;
     const u32 = this.#u32;
-    let head = this.#sqHead;
-    let released = head;
+    // Not where the last drain ended: one whose handler was terminated has not come to its end.
+    let head = u32[sqBegun]! | 0;
+    let released = this.#sqHead;
     let count = 0;
     const tail = Atomics.load(this.#words, sqTail);
     while (head !== tail) {

@@ -50,12 +50,15 @@ const nativeRooms: Record<string, NativeRoom> = {
     foreign: NOTHING,
   },
   "runtime's core": {
-    files: [...sources.runtime, ...filesBelow("native/runtime", /\.h$/)],
+    files: [
+      ...sources.runtime,
+      ...filesBelow("native/runtime", /\.h$/).filter((file) => !file.endsWith("/tenant.h")),
+    ],
     ours: new RegExp(`^(runtime/.*|channel/.*|${PUBLIC})$`),
     foreign: NOTHING,
   },
   "runtime's backend": {
-    files: sources.embedded,
+    files: [...sources.embedded, "native/runtime/tenant.h"],
     ours: new RegExp(`^(runtime/.*|channel/.*|addon/addon\\.h|${PUBLIC})$`),
     foreign: /^(node|node_api|v8|uv)\.h$/,
   },

@@ -96,6 +96,9 @@ int rts_cq_arm(rts_channel_t *channel, uint32_t head);
 int rts_cq_disarm(rts_channel_t *channel);
 int rts_cq_wait(rts_channel_t *channel, uint32_t head, uint32_t spin_us, uint32_t timeout_us);
 int rts_cq_spin(const rts_channel_t *channel, uint32_t head, uint32_t spin_us);
+int rts_lease_claim(rts_channel_t *channel, uint32_t timeout_us, uint32_t stall_us);
+void rts_lease_release(rts_channel_t *channel);
+int rts_lease_run(rts_channel_t *channel);
 int rts_bell_pair(rts_channel_t *channel, char *errbuf, size_t *errlen);
 int rts_bell_listen(rts_channel_t *channel, const char *dir, char *path, size_t *pathlen,
                     char *errbuf, size_t *errlen);

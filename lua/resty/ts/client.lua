@@ -106,10 +106,11 @@ function _M.new(lib, options, log)
         cancels = {},           -- slots whose CANCEL found no room yet
         modules = {},           -- index -> module that the environment knows
         functions = {},         -- index -> function
+        inline = options.sync_inline and not options.inspect,
         stats = { calls = 0, notifications = 0, completed = 0, failed = 0, timeouts = 0,
                   abandoned = 0, refused = 0, dropped_log_entries = 0, dropped_log_lines = 0,
                   lives = 0, exited = 0, stalled = 0, out_of_memory = 0, carried_over = 0,
-                  repeated = 0 },
+                  repeated = 0, sync_inline = 0, sync_waited = 0 },
     }, mt)
     self.waiting = wait.new(self)
     replies.init(lib)
@@ -284,8 +285,13 @@ local function result(self, ok, value, text)
 end
 
 
-local function timed_out(self, fn, slot, timeout_ms)
+-- ended: whether its handler was.
+local function timed_out(self, fn, slot, timeout_ms, ended)
     self.stats.timeouts = self.stats.timeouts + 1
+    if ended then
+        free_slot(self, slot)
+        return failure("timeout", fn.title .. " was ended after " .. timeout_ms .. " ms")
+    end
     abandon(self, slot, "timeout")
     local life = self.life
     return failure("timeout", fn.title .. " did not answer within " .. timeout_ms .. " ms"
@@ -359,7 +365,12 @@ function _M:call_sync_with(fn, timeout_ms, start_ms, n, v1, v2, v3, v4, more)
     end
     local ch = self.channel
     local life = self.life
-    self.lib.rts_sq_kick(ch.c)
+    local ended = false
+    if w.claimed then
+        ended = self.lib.rts_lease_run(ch.c) ~= 0
+    else
+        self.lib.rts_sq_kick(ch.c)
+    end
     repeat
         local is_more = self:drain(true)
         if w.done then
@@ -372,6 +383,9 @@ function _M:call_sync_with(fn, timeout_ms, start_ms, n, v1, v2, v3, v4, more)
             end
             return result(self, w.ok, w.value, w.text)
         end
+        if ended then
+            break
+        end
         if start_ms > 0 and self.life ~= life then
             life = self.life
             deadline = self.now_ms() + start_ms
@@ -383,7 +397,7 @@ function _M:call_sync_with(fn, timeout_ms, start_ms, n, v1, v2, v3, v4, more)
         end
     until left <= 0
     blocking.in_vain(self.now_ms() - began)
-    return timed_out(self, fn, slot, timeout_ms)
+    return timed_out(self, fn, slot, timeout_ms, ended)
 end
 
 

@@ -21,6 +21,8 @@ local KIND_FUNCTION = wire.KIND_FUNCTION
 local BLOCKING, MOST_PENDING = 65535, 65534
 -- Of a large message, a quarter of the ring each, that are sent before nginx has its turn.
 local PARTS_A_TURN = 4
+-- The most that fits into 32 bits as µs.
+local MOST_MS = 4000000
 local abandon, free_slot, take_slot = slots.abandon, slots.free, slots.take
 local kick_napping = slots.kick_napping
 
@@ -152,6 +154,20 @@ function methods:stamp(timeout_ms)
 end
 
 
+-- Takes the environment for a call that is then sent (lease.h). Returns whether it was to be had.
+function methods:claim(timeout_ms)
+    local stats = self.stats
+    if self.lib.rts_lease_claim(self.channel.c, math_min(timeout_ms, MOST_MS) * 1000,
+                                self.options.stall_ms * 1000) == 0
+    then
+        stats.sync_waited = stats.sync_waited + 1
+        return false
+    end
+    stats.sync_inline = stats.sync_inline + 1
+    return true
+end
+
+
 -- Sends in parts what did not fit into the ring. Returns true; or nil, err, code.
 local function send_large(self, w, kind, id, fn, b, timeout_ms, buffer, length, size, pieces)
     w.sending = true
@@ -195,6 +211,7 @@ local function send(self, w, kind, fn, timeout_ms, n, v1, v2, v3, v4, more)
     if kind == KIND_CALL then
         -- A waiter that is `sync` blocks the worker.
         pending = w.sync and BLOCKING or math_min(self.pending, MOST_PENDING)
+        w.claimed = w.sync and self.inline and self:claim(timeout_ms)
     end
     ch:send_encoded(kind, pending, self.ids[slot], fn.index, b, length)
     w.sent = 1
