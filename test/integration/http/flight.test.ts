@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import type { ServerResponse } from "node:http";
 import { test } from "node:test";
 import { until } from "../../support/deadline.js";
-import type { Nginx, NginxOptions } from "../../support/nginx.js";
+import { type Nginx, type NginxOptions, withNginx } from "../../support/nginx.js";
 import { plainContent } from "../../support/nginx-config.js";
 import { ok, phase, plugin } from "../../support/plugin-phases.js";
 import { withPlugins } from "../../support/plugins.js";
@@ -131,3 +131,27 @@ test("a worker that exits does not wait for what nobody waits for", () =>
     const { at } = await nginx.quit();
     assert.ok(at - since < EXIT_MS, `${String(at - since)} ms`);
   }));
+
+test("routes that are more than calls may be pending are all set up ahead of requests", () =>
+  withNginx(
+    {
+      ts: { plugins: "plugins", max_pending: 100 },
+      files: {
+        "plugins/routed.ts": plugin(`name: "routed", schema: { type: "object" },
+          access({ response }, { conf }) { response.headers.set("x-route", String(conf.n)); }`),
+      },
+      initWorker: `for i = 1, 1000 do
+          require("resty.ts.http").route("r" .. i, { { "routed", { n = i } } })
+      end`,
+      locations: { "= /x": `set $resty_ts_route $arg_r; ${phase("access", "http.run()")} ${ok}` },
+    },
+    async (nginx) => {
+      const stats = () => nginx.json<Record<string, number>>("/_stats");
+      await until("each route was set up", async () => (await stats()).completed === 1000);
+      for (const n of ["1", "500", "1000"]) {
+        assert.equal((await nginx.ask(`/x?r=r${n}`)).headers["x-route"], n);
+      }
+      const { calls, refused } = await stats();
+      assert.deepEqual({ calls, refused }, { calls: 1003, refused: 0 });
+    },
+  ));

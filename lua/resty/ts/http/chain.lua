@@ -24,6 +24,7 @@ local values = require "resty.ts.values"
 local ffi_str = ffi.string
 local math_huge = math.huge
 local math_max = math.max
+local table_remove = table.remove
 local error = error
 local pairs = pairs
 local setmetatable = setmetatable
@@ -425,13 +426,36 @@ function _M.renew(client, generation, renewed)
 end
 
 
+-- Thousands of routes at once would be more than may be pending.
+local AHEAD_AT_ONCE = 64
+
+local ask_next
+
+
 -- Asks the host before a request does; a failure is in the log, and comes again.
-local function ask_ahead(self, client)
+local function ask_ahead(self, client, chains)
     local ok, err, code = ask(self, client, nil, false)
     if not ok then
         client:on_log(1, self.title .. ": " .. err)
     end
+    ask_next(chains)
     return ok, err, code
+end
+
+
+-- Asks for the next of the chains that the host does not know, and that no request has asked for.
+function ask_next(chains)
+    while #chains > 0 do
+        local chain = table_remove(chains)
+        local client = host.client(chain.place)
+        if client and not chain.closed and not chain.flight
+           and not (chain.version and chain.version.generation == client.generation)
+        then
+            begin(chain)
+            flight.begin(chain, client, ask_ahead, chain, client, chains)
+            return
+        end
+    end
 end
 
 
@@ -441,15 +465,8 @@ local soon = {}
 local function configure_all(premature)
     local chains = soon
     soon = {}
-    for i = 1, premature and 0 or #chains do
-        local chain = chains[i]
-        local client = host.client(chain.place)
-        if client and not chain.closed
-           and not (chain.version and chain.version.generation == client.generation)
-        then
-            begin(chain)
-            flight.begin(chain, client, ask_ahead, chain, client)
-        end
+    for _ = 1, premature and 0 or AHEAD_AT_ONCE do
+        ask_next(chains)
     end
 end
 
