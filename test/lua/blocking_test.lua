@@ -26,12 +26,18 @@ t.test("one that was short of its deadline leaves the others little, not nothing
     t.eq(blocking.call_ms(20), 1)
 end)
 
-t.test("another turn begins anew", function()
-    clock = clock + 0.001
+t.test("others are served for as long before a call has its whole deadline again", function()
+    clock = clock + 1
     t.eq(blocking.call_ms(20), 20)
-    blocking.in_vain(5)
-    t.eq(blocking.call_ms(20), 15)
-    clock = clock + 0.001
+    blocking.in_vain(20)
+    clock = clock + 0.020 -- for which it has blocked
+    t.eq(blocking.call_ms(20), 1)
+    t.eq(blocking.call_ms(100), 80)
+    clock = clock + 0.005
+    t.eq(blocking.call_ms(20), 5)
+    blocking.in_vain(5) -- this one keeps nobody short
+    t.eq(blocking.call_ms(20), 10)
+    clock = clock + 0.015
     t.eq(blocking.call_ms(20), 20)
 end)
 
