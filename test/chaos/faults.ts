@@ -17,6 +17,7 @@ import {
 import { FLOODS } from "./floods.js";
 import { SCARCITY } from "./scarcity.js";
 import { buildHostile } from "./tools.js";
+import { monotonicMs } from "./waits.js";
 
 /** A handler's own doing. `own`: what its call gets; `ends`: what others of its module get. */
 function byHandler(name: string, own: string[], ends?: string, runtimes = BOTH): Fault {
@@ -142,17 +143,21 @@ export const FAULTS: Fault[] = [
         }
       };
       await Promise.all(Array.from({ length: 64 }, some));
+      // So many connections would count as growth.
+      await worker.close();
     },
   },
   {
     name: "worker paused",
     weight: 2,
     runtimes: BOTH,
-    async run({ worker, random }) {
+    async run({ site, worker, random }) {
       const { lives } = await worker.stats();
+      const from = monotonicMs();
       process.kill(worker.pid, "SIGSTOP");
       await sleep(random.below(3000));
       process.kill(worker.pid, "SIGCONT");
+      site.paused.push({ worker: worker.pid, from, to: monotonicMs() });
       expect(
         "its environment",
         { status: 200, value: (await worker.stats()).lives },

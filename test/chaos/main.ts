@@ -6,7 +6,7 @@
  *
  * The faults, their victims and all payloads come from the seed; when they meet which call does not.
  * Exit status 1 when a call failed that should not have, a fault was not recovered from, or
- * something grew. The last line: N calls, N faults, N failures.
+ * something grew. The last line: N calls, N faults, N failures; longest wait of a plain location.
  */
 import { parseArgs } from "node:util";
 import { Random } from "../fuzz/random.js";
@@ -15,8 +15,9 @@ import type { Fault, Scene } from "./fault.js";
 import { FAULTS } from "./faults.js";
 import { Load } from "./load.js";
 import { Samples } from "./samples.js";
-import { Site, type Runtime } from "./site.js";
+import { Site, SYNC_TIMEOUT_MS, type Runtime } from "./site.js";
 import { now, say, Tally } from "./tally.js";
+import { Waits } from "./waits.js";
 import { Windows } from "./windows.js";
 
 const SAMPLE_MS = 1000;
@@ -62,9 +63,8 @@ async function inflict(fault: Fault, scene: Scene): Promise<void> {
     if (site.nginx.workerPids().includes(worker.pid)) await worker.recovered();
     else if (fault.name !== "worker killed") throw new Error("the worker is gone");
   } catch (error) {
-    const log = site.logOf(worker.pid).slice(-12).join("\n");
     const what = error instanceof Error ? error.message : String(error);
-    tally.fail(site.runtime, `${what}\n${log}`, title);
+    tally.fail(site.runtime, `${what}\n${site.logOf(worker.pid)}`, title);
     await site.forget(worker.pid);
     await site.settled();
   }
@@ -94,10 +94,11 @@ async function runSite(site: Site, number: number): Promise<() => void> {
   const windows = new Windows();
   const workers = new Samples(`workers, ${runtime}`);
   const hosts = new Samples(`hosts, ${runtime}`);
-  let last = "the start";
   const load = new Load({
     ...{ site: runtime, url: site.nginx.url, connections: Number(values.connections) },
-    ...{ tally, windows, random: new Random(seed + 100 + number), lastFault: () => last },
+    ...{ tally, windows, random: new Random(seed + 100 + number) },
+    lastFault: () => site.lastFault,
+    log: (worker) => site.logOf(worker),
   });
   const sampler = setInterval(() => {
     const pids = site.nginx.workerPids();
@@ -109,7 +110,7 @@ async function runSite(site: Site, number: number): Promise<() => void> {
     while (now() < end && list.length > 0) {
       const fault = random.pick(list);
       const worker = random.pick(site.workers());
-      last = `${fault.name} in worker ${worker.pid}, ${(now() / 1000).toFixed(2)} s`;
+      site.lastFault = `${fault.name} in worker ${worker.pid}, ${(now() / 1000).toFixed(2)} s`;
       await inflict(fault, { site, worker, windows, random });
       await sleep(STEADY_MS + random.below(500));
     }
@@ -133,9 +134,15 @@ const runtimes = values.runtime.split(",") as Runtime[];
 const sites: Site[] = [];
 // One after the other: what each is given to preload is in our own environment.
 for (const runtime of runtimes) sites.push(await Site.start(runtime));
+const waits = await Waits.start(sites);
 const reports = await Promise.all(sites.map(runSite));
 for (const report of reports) report();
+const longest = await waits.stop();
 say(`\n${[...tally.byFault].map(([name, count]) => `${count} ${name}`).join(", ")}`);
 say(`${tally.excused} calls failed as their fault has it`);
-say(`${tally.calls} calls, ${tally.faults} faults, ${tally.failures} failures`);
+say(`${tally.passed} filters were not answered within ${SYNC_TIMEOUT_MS} ms`);
+say(
+  `${tally.calls} calls, ${tally.faults} faults, ${tally.failures} failures; ` +
+    `longest wait of a plain location: ${longest}`,
+);
 if (tally.failures > 0) process.exitCode = 1;

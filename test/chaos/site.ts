@@ -1,5 +1,5 @@
 /** One nginx under chaos: its workers, their environments, and ways to reach a certain one. */
-import { readFileSync, readdirSync } from "node:fs";
+import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { Client } from "undici";
 import { until } from "../support/deadline.js";
@@ -8,11 +8,14 @@ import { content, luaPhase, type StartOptions } from "../support/nginx-config.js
 import { childrenOf } from "../support/proc.js";
 import { FIXTURES } from "../support/project.js";
 import { Scarce } from "./scarce.js";
+import type { Span } from "./waits.js";
 import { buildScarce } from "./tools.js";
 import { makeRoom, type Room } from "./room.js";
 
 const FOLDER = join(import.meta.dirname, "fixtures");
 export const WORKERS = 2;
+/** A filter that is not answered in time lets the response pass. */
+export const SYNC_TIMEOUT_MS = 50;
 const RECOVERY_MS = 30_000;
 const ANSWER_MS = 40_000;
 
@@ -86,7 +89,9 @@ const LOCATIONS = {
   "= /access": `
     ${luaPhase("access", `ngx.header["x-worker"] = ngx.worker.pid(); require("resty.ts.http").access(${TAG})`)}
     ${content(`ngx.print(ngx.var.http_x_access)`)}`,
+  // Of a chain that has both, as access waits for an environment that does not answer.
   "= /filter": `
+    ${luaPhase("access", `require("resty.ts.http").access(${TAG})`)}
     ${content(`ngx.print("plain")`)}
     ${luaPhase("header_filter", `ngx.header["x-worker"] = ngx.worker.pid(); require("resty.ts.http").header_filter(${TAG})`)}`,
   "= /fault": faulty("ts.call(faulty.fault, ms, ngx.var.arg_kind)"),
@@ -121,6 +126,19 @@ const LOCATIONS = {
     ngx.header["x-worker"] = ngx.worker.pid()
     t.json(ts.stats())`),
 };
+
+const INIT_WORKER = `
+  local client = ts.internal.client()
+  -- Its descriptor and socket are made anew every so many wake-ups; here that is often.
+  client.waiting.wakeups_a_timer = 300
+  -- For how long a filter has blocked the worker for a start.
+  local blocking = require "resty.ts.blocking"
+  local spend_start, file = blocking.spend_start, io.open(ngx.config.prefix() .. "blocked", "a")
+  function blocking.spend_start(ms)
+      spend_start(ms)
+      file:write(ngx.worker.pid(), " ", client.now_ms() - ms, " ", client.now_ms(), "\\n")
+      file:flush()
+  end`;
 
 /** What is a fault's doing, and not more. */
 const ALLOWED_LOG = [
@@ -190,6 +208,12 @@ export class Site {
   readonly nginx: Nginx;
   readonly room: Room | undefined;
   readonly scarce: Scarce;
+  /** When its workers were paused. */
+  readonly paused: Span[] = [];
+  /** When filters have blocked them for the start of an environment, once it has stopped. */
+  readonly blocked: Span[] = [];
+  /** What was done to it last. */
+  lastFault = "the start";
   readonly #workers = new Map<number, Worker>();
 
   private constructor(runtime: Runtime, nginx: Nginx, room: Room | undefined, scarce: Scarce) {
@@ -205,8 +229,8 @@ export class Site {
     process.env.RTS_NGINX_PRELOAD = buildScarce();
     process.env.RTS_CHAOS_SCARCE = scarce.path;
     const ts: StartOptions = {
-      ...{ runtime, plugins: "plugins", timeout_ms: 30_000, sync_timeout_ms: 30_000 },
-      ...{ stall_ms: 200, max_heap_mb: 96, max_external_mb: 256, start_timeout_ms: 20_000 },
+      ...{ runtime, plugins: "plugins", timeout_ms: 30_000, sync_timeout_ms: SYNC_TIMEOUT_MS },
+      ...{ stall_ms: 500, max_heap_mb: 96, max_external_mb: 256, start_timeout_ms: 20_000 },
       ...(room && { runtime_dir: room.path }),
     };
     const nginx = await Nginx.start({
@@ -215,9 +239,8 @@ export class Site {
       allowLog: ALLOWED_LOG,
       workers: WORKERS,
       main: "worker_shutdown_timeout 5s;",
-      http: "keepalive_requests 1000000; keepalive_timeout 3600;",
-      // Its descriptor and socket are made anew every so many wake-ups; here that is often.
-      initWorker: `ts.internal.client().waiting.wakeups_a_timer = 300`,
+      http: "keepalive_requests 100000000; keepalive_timeout 3600;",
+      initWorker: INIT_WORKER,
       locations: LOCATIONS,
     });
     const site = new Site(runtime, nginx, room, scarce);
@@ -273,13 +296,16 @@ export class Site {
     }
   }
 
-  /** What the error log has of a worker, but for what it says of single requests. */
-  logOf(pid: number): string[] {
+  /** The end of the error log, but for what it says of single requests; worker: of this one. */
+  logOf(worker: number | undefined): string {
     return this.nginx
       .errorLog()
       .split("\n")
-      .filter((line) => line.includes(` ${pid}#`) && !line.includes("policy.lua"))
-      .map((line) => line.slice(0, 400));
+      .filter((line) => worker === undefined || line.includes(` ${worker}#`))
+      .filter((line) => !line.includes("policy.lua"))
+      .slice(-12)
+      .map((line) => line.slice(0, 400))
+      .join("\n");
   }
 
   /** What the neighbours have noted: note to times. */
@@ -291,7 +317,16 @@ export class Site {
     return counts;
   }
 
+  #readBlocked(): void {
+    const file = join(this.nginx.prefix, "blocked");
+    for (const line of existsSync(file) ? read(file).trim().split("\n") : []) {
+      const [worker, from, to] = line.split(" ").map(Number);
+      this.blocked.push({ worker: worker!, from: from!, to: to! });
+    }
+  }
+
   async stop(): Promise<void> {
+    this.#readBlocked();
     for (const worker of this.#workers.values()) await worker.close();
     try {
       await this.nginx.stop();

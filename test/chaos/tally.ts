@@ -18,6 +18,8 @@ export class Tally {
   failures = 0;
   /** Calls that failed as they had to: see windows.ts. */
   excused = 0;
+  /** Filters that were not answered in time. */
+  passed = 0;
   readonly byFault = new Map<string, number>();
 
   fail(site: string, what: string, after: string): void {

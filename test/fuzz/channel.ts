@@ -14,7 +14,7 @@ import { parseArgs } from "node:util";
 import { build } from "esbuild";
 import { Client } from "undici";
 import { sleep } from "../support/deadline.js";
-import { delayedMs } from "../support/longest-wait.js";
+import { besideMs, MANY_REQUESTS, Probers, type Wait } from "../support/longest-wait.js";
 import { Nginx, type NginxOptions } from "../support/nginx.js";
 import { content, plainContent } from "../support/nginx-config.js";
 import { phase } from "../support/plugin-phases.js";
@@ -40,7 +40,7 @@ export interface Figures {
   seed: number;
   requests: number;
   lives: number;
-  /** The longest wait for a plain location, ms, without what the worker waited for a core; and of the nginx beside it. */
+  /** The longest wait for a plain location, ms, and of the nginx beside it. */
   waitMs: number;
   controlMs: number;
   logBytes: number;
@@ -68,13 +68,10 @@ async function hostProgram(seed: number): Promise<string> {
   return program;
 }
 
-const PLAIN = { "= /plain": "return 200;" };
-
 function options(node: string): NginxOptions {
   return {
     ts: { runtime: "process", node, timeout_ms: 300, sync_timeout_ms: 10, stall_ms: 300 },
     locations: {
-      ...PLAIN,
       "= /call": content(`t.reply(ts.import("calc.ts").add(1, ngx.var.arg_text or "2"))`),
       "= /sync": content(`t.reply(ts.call_sync(ts.import("calc.ts").add, nil, 1, 2))`),
       "= /notify": content(
@@ -86,37 +83,12 @@ function options(node: string): NginxOptions {
     },
     // But for what filters and log handlers may block for a start (docs/phases.md).
     beforeStart: `require("resty.ts.blocking").start_ms = function() return 0 end`,
+    http: MANY_REQUESTS,
     allowLog: [/./],
   };
 }
 
-const LOAD = ["/call", "/sync", "/notify", "/large", "/access", "/log", "/plain", "/_stats"];
-
-class Prober {
-  longestMs = 0;
-  readonly #client: Client;
-
-  constructor(
-    { url }: Nginx,
-    private readonly worker: number,
-  ) {
-    this.#client = new Client(url, { headersTimeout: HANGS_MS, bodyTimeout: HANGS_MS });
-  }
-
-  async ask(): Promise<number> {
-    const from = performance.now() - delayedMs([this.worker]);
-    const { statusCode, body } = await this.#client.request({ path: "/plain", method: "GET" });
-    await body.dump();
-    if (statusCode !== 200) throw new Error(`a plain location answers ${String(statusCode)}`);
-    const ms = performance.now() - delayedMs([this.worker]) - from;
-    this.longestMs = Math.max(this.longestMs, ms);
-    return ms;
-  }
-
-  stop(): Promise<void> {
-    return this.#client.destroy();
-  }
-}
+const LOAD = ["/call", "/sync", "/notify", "/large", "/access", "/log", "/_up", "/_stats"];
 
 /** The lines of a log, with the numbers in them left out, most frequent first. */
 function kindsOf(log: string): string {
@@ -134,7 +106,7 @@ function kindsOf(log: string): string {
 
 export async function fuzzChannel(seconds: number, seed: number): Promise<Figures> {
   const nginx = await Nginx.start(options(await hostProgram(seed)));
-  const control = await Nginx.start({ ts: false, locations: PLAIN });
+  const control = await Nginx.start({ ts: false, http: MANY_REQUESTS });
   const worker = nginx.workerPid();
   const random = new Random(seed);
   const findings: string[] = [];
@@ -162,18 +134,9 @@ export async function fuzzChannel(seconds: number, seed: number): Promise<Figure
     }
   }
 
-  const probes = [new Prober(nginx, worker), new Prober(control, control.workerPid())] as const;
-  async function probe(): Promise<void> {
-    while (performance.now() < end) {
-      const [waits, beside] = await Promise.all(probes.map((one) => one.ask()));
-      // What both wait for is the machine's doing.
-      if (waits! > MOST_WAIT_MS + beside!) {
-        const at = ((performance.now() - began) / 1000).toFixed(1);
-        findings.push(`a plain location answers after ${waits!.toFixed(0)} ms, at ${at} s`);
-      }
-      await sleep(PROBE_MS);
-    }
-  }
+  const waits: Wait[] = [];
+  const asked = [nginx, control].map((one) => ({ nginx: one, workers: 1 }));
+  const probers = new Probers(PROBE_MS, asked, (wait) => waits.push(wait));
 
   // With nginx killed all that waits for it fails.
   function kill(why: string): void {
@@ -197,7 +160,6 @@ export async function fuzzChannel(seconds: number, seed: number): Promise<Figure
 
   const overtime = setTimeout(kill, seconds * 1000 + OVERTIME_MS, "it did not end in time");
   const results = await Promise.allSettled([
-    probe(),
     watchLog(),
     ...Array.from({ length: CONNECTIONS }, load),
   ]);
@@ -205,7 +167,13 @@ export async function fuzzChannel(seconds: number, seed: number): Promise<Figure
   const { lives } = await nginx.json<{ lives: number }>("/_stats").catch(() => ({ lives: -1 }));
   if (!nginx.workerPids().includes(worker)) findings.push("the worker has ended");
   const logBytes = statSync(log).size;
-  await Promise.all(probes.map((one) => one.stop()));
+  const totals = await probers.stop();
+  const [waitMs, controlMs] = [nginx, control].map(({ port }) => totals.get(port!)!.longestMs);
+  for (const wait of waits.filter(({ port }) => port === nginx.port)) {
+    // What both wait for is the machine's doing.
+    if (wait.ms <= MOST_WAIT_MS + besideMs(wait, control, waits)) continue;
+    findings.push(`a plain location answers after ${wait.ms} ms, at ${wait.from.toFixed(0)} ms`);
+  }
   const from = performance.now();
   await nginx.quit(MOST_END_MS).catch((error: unknown) => findings.push(String(error)));
   const endMs = performance.now() - from;
@@ -213,8 +181,10 @@ export async function fuzzChannel(seconds: number, seed: number): Promise<Figure
   if (findings.length > 0) findings.push(kindsOf(nginx.errorLog()));
   await nginx.stop().catch((error: unknown) => findings.push(String(error).slice(0, 2000)));
   await control.stop();
-  const [{ longestMs: waitMs }, { longestMs: controlMs }] = probes;
-  return { seconds, seed, requests, lives, waitMs, controlMs, logBytes, endMs, findings };
+  return {
+    ...{ seconds, seed, requests, lives, logBytes, endMs, findings },
+    ...{ waitMs: waitMs!, controlMs: controlMs! },
+  };
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

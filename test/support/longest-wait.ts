@@ -1,56 +1,91 @@
-/** How long a plain location of nginx keeps its clients waiting while something goes on. */
+/** How long plain locations of nginx keep their clients waiting while something goes on. */
+import { spawn, type ChildProcessByStdio } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
-import { connect } from "node:net";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import type { Readable, Writable } from "node:stream";
+import { compileC } from "./compile.js";
 import type { Nginx } from "./nginx.js";
-
-const REQUEST = "GET /_up HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /** For nginx's http block: all of them on one connection. */
 export const MANY_REQUESTS = "keepalive_requests 100000000;";
 
+/** One that was not short. */
+export interface Wait {
+  port: number;
+  worker: number;
+  /** By CLOCK_MONOTONIC, ms. */
+  from: number;
+  to: number;
+  /** Of it, what is no wait for a core. */
+  ms: number;
+}
+
 export interface Waits {
   longestMs: number;
   requests: number;
+  connections: number;
 }
 
-/** For how long threads were ready to run and had no core: the machine's doing. */
-export function delayedMs(pids: number[]): number {
-  let ms = 0;
-  for (const pid of pids) {
-    const text = readFileSync(`/proc/${pid}/task/${pid}/schedstat`, "utf8");
-    ms += Number(text.split(" ")[1]) / 1e6;
-  }
-  return ms;
-}
+const NONE: Waits = { longestMs: 0, requests: 0, connections: 0 };
+let program: string | undefined;
 
 /**
- * Asks the only worker one thing after the other on one connection until `done` has settled. What
- * other processes take of the cores is not counted.
+ * Asks the workers of these nginx all the time, by a process of its own (prober.c): what is computed
+ * here is no part of a wait. What other processes take of the cores is not counted.
  */
-export async function longestWait(nginx: Nginx, done: Promise<unknown>): Promise<Waits> {
-  const pids = [process.pid, nginx.workerPid()];
-  const waits: Waits = { longestMs: 0, requests: 0 };
-  const state = { busy: true };
-  const settled = (): void => {
-    state.busy = false;
-  };
-  done.then(settled, settled);
-  const socket = connect(nginx.port!, "127.0.0.1").setNoDelay();
-  await once(socket, "connect");
-  const closed = once(socket, "close").then(() => {
-    if (state.busy) throw new Error("nginx has closed the connection");
-  });
-  while (state.busy) {
-    const from = performance.now() - delayedMs(pids);
-    socket.write(REQUEST);
-    await Promise.race([once(socket, "data"), closed]);
-    const ms = performance.now() - delayedMs(pids) - from;
-    waits.longestMs = Math.max(waits.longestMs, ms);
-    waits.requests++;
-    // Not all the time: nginx is to be asked while it is at something else, too.
-    await new Promise((resolve) => setTimeout(resolve, 1));
+export class Probers {
+  readonly #process: ChildProcessByStdio<Writable, Readable, null>;
+  readonly #totals = new Map<number, Waits>();
+
+  /** @param onWait is told of each wait that is not short. */
+  constructor(
+    everyMs: number,
+    asked: readonly { nginx: Nginx; workers: number }[],
+    onWait: (wait: Wait) => void = () => undefined,
+  ) {
+    program ??= compileC(join(import.meta.dirname, "prober.c"));
+    const args = asked.flatMap(({ nginx, workers }) => [nginx.port!, workers]);
+    this.#process = spawn(program, [everyMs, ...args].map(String), {
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    createInterface({ input: this.#process.stdout }).on("line", (line) => {
+      const [what, ...numbers] = line.split(" ");
+      const [port, second, third, fourth, fifth] = numbers.map(Number) as [number, ...number[]];
+      if (what === "wait") {
+        onWait({ port, worker: second!, from: third!, to: fourth!, ms: fifth! });
+        return;
+      }
+      const { longestMs, requests, connections } = this.#totals.get(port) ?? NONE;
+      this.#totals.set(port, {
+        longestMs: Math.max(longestMs, second!),
+        requests: requests + third!,
+        connections: connections + fourth!,
+      });
+    });
   }
-  socket.destroy();
+
+  /** @returns what it has seen of each nginx, by its port. */
+  async stop(): Promise<ReadonlyMap<number, Waits>> {
+    const closed = once(this.#process, "close");
+    this.#process.stdin.end();
+    await closed;
+    return this.#totals;
+  }
+}
+
+/** The longest of an nginx beside it at the same time, if any was not short. */
+export function besideMs({ from, to }: Wait, { port }: Nginx, waits: readonly Wait[]): number {
+  const beside = waits.filter((one) => one.port === port && one.from < to && one.to > from);
+  return Math.max(0, ...beside.map(({ ms }) => ms));
+}
+
+/** Asks the only worker until `done` has settled. */
+export async function longestWait(nginx: Nginx, done: Promise<unknown>): Promise<Waits> {
+  // Not all the time: nginx is to be asked while it is at something else, too.
+  const probers = new Probers(1, [{ nginx, workers: 1 }]);
+  await done.catch(() => undefined);
+  const waits = (await probers.stop()).get(nginx.port!)!;
+  if (waits.connections !== 1) throw new Error("nginx has closed the connection");
   return waits;
 }

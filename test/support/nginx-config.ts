@@ -161,7 +161,7 @@ http {
   server {
     listen ${places.listen};
     ${indent(parts.server ?? "")}
-    location = /_up { return 204; }
+    location = /_up { add_header x-worker $pid; return 204; }
     ${bridge ? `location = /_stats { ${content("t.json(ts.stats())")} }` : ""}
 ${locations}
   }
