@@ -170,7 +170,8 @@ void Listener::OnIdle() {
 
 // True as soon as there is a submission.
 bool Listener::Spin(uint64_t until) {
-  rts_lease_wait(channel_, 0);
+  const bool is_wanted = rts_lease_is_wanted(channel_) != 0;
+  if (is_wanted) rts_lease_wait(channel_, 0);
   bool found = false;
   do {
     for (int i = 0; i < 16 && !found; i++) {
@@ -178,7 +179,7 @@ bool Listener::Spin(uint64_t until) {
       found = rts_lease_pending(channel_) != 0;
     }
   } while (!found && uv_hrtime() < until);
-  rts_lease_resume(channel_);
+  if (is_wanted) rts_lease_resume(channel_);
   return found;
 }
 
@@ -192,9 +193,10 @@ void Listener::Nap() {
   const int nap_ms = due_ms < 0 ? kNapMs : std::min(due_ms, kNapMs);
   struct pollfd loop = {uv_backend_fd(loop_), POLLIN, 0};
   placement_.BeginNap();
-  rts_lease_wait(channel_, nap_ms);
+  const bool is_wanted = rts_lease_is_wanted(channel_) != 0;
+  if (is_wanted) rts_lease_wait(channel_, nap_ms);
   poll(&loop, 1, nap_ms);
-  rts_lease_resume(channel_);
+  if (is_wanted) rts_lease_resume(channel_);
   placement_.EndNap();
   rts_host_disarm(channel_);
 }

@@ -82,6 +82,7 @@ rts_channel_t *rts_channel_new(uint32_t ring_bytes)
     atomic_init(&channel->lease.claims, 0);
     atomic_init(&channel->lease.sleeps, 0);
     atomic_init(&channel->lease.deadline_us, 0);
+    atomic_init(&channel->lease.asked_us, 0);
     atomic_init(&channel->lease.stall_us, 0);
     atomic_init(&channel->lease.slow_until_us, 0);
     atomic_init(&channel->kick_cpu, -1);

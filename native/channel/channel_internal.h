@@ -15,6 +15,7 @@ typedef struct {
     uint32_t claims_seen; /* this and the next: the environment's thread's */
     uint32_t late_looks;
     _Atomic uint64_t deadline_us; /* of the run that is under way */
+    _Atomic uint64_t asked_us; /* when it was asked for last */
     _Atomic uint64_t stall_us;
     _Atomic uint64_t slow_until_us; /* until then handlers are thought to be slow */
     const rts_tenant_t *tenant;

@@ -17,6 +17,8 @@ enum { SPIN_US = 20 };
 enum { LOOK_MS = 50, LATE_MS = 1 };
 /* One look has seen no more than this pass: a process that was paused has seen little. */
 enum { LATE_LOOKS = 3 };
+/* How long the lease is offered in the shortest waits, too, after somebody has asked for it. */
+enum { WANTED_US = 1000000 };
 /* What takes longer than the first of these is thought to come again for as long as the second. */
 enum { SLOW_US = 2000, SLOW_AGAIN_US = 1000000 };
 
@@ -59,6 +61,12 @@ void rts_lease_wait(rts_channel_t *channel, int due_ms)
     lease->tenant->unlock(lease->tenant->data, due_ms);
     atomic_store_explicit(&lease->sleeps, 0, memory_order_relaxed);
     atomic_store_explicit(&lease->state, OFFERED, memory_order_release);
+}
+
+int rts_lease_is_wanted(const rts_channel_t *channel)
+{
+    const uint64_t asked = atomic_load_explicit(&channel->lease.asked_us, memory_order_relaxed);
+    return asked != 0 && rts_now_us() - asked < WANTED_US;
 }
 
 static int take_back(rts_channel_t *channel)
@@ -173,10 +181,11 @@ int rts_lease_claim(rts_channel_t *channel, uint32_t timeout_us, uint32_t stall_
 {
     rts_lease_t *lease = &channel->lease;
     uint32_t seen = OFFERED;
+    const uint64_t now = rts_now_us();
+    atomic_store_explicit(&lease->asked_us, now, memory_order_relaxed);
     if (atomic_load_explicit(&lease->state, memory_order_relaxed) != OFFERED) {
         return 0;
     }
-    const uint64_t now = rts_now_us();
     /* What is there already comes before our call. */
     if (rts_host_pending(channel) &&
         now < atomic_load_explicit(&lease->slow_until_us, memory_order_relaxed)) {

@@ -38,6 +38,9 @@ void rts_lease_share(rts_channel_t *channel, const rts_tenant_t *tenant);
 void rts_lease_wait(rts_channel_t *channel, int due_ms);
 void rts_lease_resume(rts_channel_t *channel);
 
+/* Whether the Lua thread has asked for it of late: else it need not be offered where the wait is short. */
+int rts_lease_is_wanted(const rts_channel_t *channel);
+
 /* Between these: until fd is readable, at most timeout_ms (-1: no limit). */
 void rts_lease_poll(rts_channel_t *channel, int fd, int timeout_ms);
 

@@ -19,9 +19,6 @@ constexpr rlim_t kLeastStackBytes = rlim_t{2} << 20;
 // So many frames are looked at of a handler that is late.
 constexpr int kFrames = 20;
 
-// With the V8 of Node 20 and later the worker crashes (docs/adr/0009-the-workers-thread.md).
-constexpr bool kIsSafe = NODE_MODULE_VERSION < 115;
-
 bool HasStack() {
   struct rlimit stack;
   return getrlimit(RLIMIT_STACK, &stack) == 0 && stack.rlim_cur >= kLeastStackBytes;
@@ -53,7 +50,7 @@ Tenant::Tenant(rts_host_context_t* host_context, Isolate* isolate, Local<Context
       waker_(waker),
       exit_code_(exit_code),
       end_(end) {
-  if (kIsSafe && HasStack()) rts_lease_share(host_context->channel, &tenant_);
+  if (HasStack()) rts_lease_share(host_context->channel, &tenant_);
 }
 
 Tenant::~Tenant() { rts_lease_share(host_context_->channel, nullptr); }
@@ -79,10 +76,18 @@ void Tenant::Unlock(void* data, int due_ms) {
   auto* self = static_cast<Tenant*>(data);
   self->is_back_soon_ = due_ms == 0;
   self->wakes_at_ = due_ms < 0 ? UINT64_MAX : uv_now(self->loop_) + static_cast<uint64_t>(due_ms);
+  self->handles_.emplace(self->isolate_);
   self->unlocker_.emplace(self->isolate_);
 }
 
-void Tenant::Lock(void* data) { static_cast<Tenant*>(data)->unlocker_.reset(); }
+void Tenant::Lock(void* data) {
+  auto* self = static_cast<Tenant*>(data);
+  self->unlocker_.reset();
+  self->handles_.reset();
+  // A collection of garbage looks through the stack from where it begins in the thread that has entered
+  // the isolate last (Node 20 and later).
+  Isolate::Scope again(self->isolate_);
+}
 
 void Tenant::Run(void* data) {
   auto* self = static_cast<Tenant*>(data);

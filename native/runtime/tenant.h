@@ -49,6 +49,7 @@ class Tenant {
   uv_async_t* waker_;
   const int* exit_code_;
   void (*end_)(rts_host_context_t* host_context);
+  std::optional<v8::HandleScope> handles_;  // V8 makes some when it is locked again (Node 24)
   std::optional<v8::Unlocker> unlocker_;
   bool is_back_soon_ = false;
   uint64_t wakes_at_ = 0;  // in the loop's time

@@ -207,7 +207,7 @@ for (const inline of [true, false]) {
             ["exits", "exited"],
             ["fills", "out_of_memory"],
           ] as const) {
-            assert.equal((await call(nginx, fn)).code, code);
+            assert.equal((await call(nginx, fn, 30_000)).code, code);
             await until("another one answers", async () => (await call(nginx, "thread")).value);
           }
           await call(nginx, "fails");
