@@ -62,7 +62,7 @@ const MODULE = `
   all.sleeps = () => { execFileSync("sleep", ["0.3"]); return "slept"; };
   all.exits = () => process.exit(7);
   all.fails = () => void setTimeout(() => { throw new Error("out of a timer"); });
-  all.fills = () => { const all = []; for (;;) all.push(new Array(1000).fill(all)); };
+  all.fills = () => { const all = []; for (;;) all.push(Array.from({ length: 1000 }, (_, i) => all.length + "-" + i)); };
   /** One function, so that Lua need not name others to Node just before it calls. */
   export const run = (name, ...args) => all[name](...args);
 `;
