@@ -7,6 +7,7 @@ import { startRealApisix, realApisix } from "../support/apisix-real.ts";
 import { startStandIn } from "../support/apisix-stand-in.ts";
 import { makeClient } from "../support/gateway.ts";
 import { Nginx } from "../support/nginx.ts";
+import { DEADLINES } from "./locations.ts";
 import type { Site } from "./nginx.ts";
 import { BENCH_DIR } from "./support.ts";
 
@@ -71,7 +72,9 @@ export async function startApisix(): Promise<Site> {
       plugins: ["resty-ts", ...Object.keys(PLUGINS)],
       lua: PLUGINS,
       logLevel: "warn", // APISIX's own default
-      pluginAttr: { "resty-ts": { plugins: join(BENCH_DIR, "plugins"), runtime: "embedded" } },
+      pluginAttr: {
+        "resty-ts": { plugins: join(BENCH_DIR, "plugins"), runtime: "embedded", ...DEADLINES },
+      },
     },
     resources(upstream.port ?? 0),
   );

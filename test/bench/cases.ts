@@ -1,4 +1,5 @@
 // What is measured: the cases, the targets, and where each pair of them is served.
+import { check, type Exchange, type Headers } from "./exchange.ts";
 import { makeTokens } from "./jwt.ts";
 import type { Site } from "./nginx.ts";
 
@@ -68,23 +69,6 @@ export function targetsOf<T extends Target>(name: Case, targets: readonly T[]): 
   return targets.filter((target) => served?.includes(target) ?? target !== "yield");
 }
 
-type Headers = Readonly<Record<string, string>>;
-
-/** What an answer must be. */
-export interface Expected {
-  readonly status: number;
-  /** Left out: not looked at. */
-  readonly body?: string;
-  readonly headers: Headers;
-}
-
-/** A request that is asked before the case is measured. */
-interface Exchange {
-  readonly what: string;
-  readonly headers: Headers;
-  readonly expected: Expected;
-}
-
 interface CaseDefinition {
   readonly query: string;
   /** The request that is measured, and what it must give. */
@@ -127,7 +111,7 @@ function plainCase(body: string, answered: Headers): CaseDefinition {
 }
 
 // The text of `bench_lua.answer`, and what a filter makes of its last line.
-const LINE = `{"id": 4711, "name": "An article", "price": 12.50, "stock": 30}\n`;
+export const LINE = `{"id": 4711, "name": "An article", "price": 12.50, "stock": 30}\n`;
 const SECRET_LINE = "password=hunter2\n";
 
 function bodyCase(bytes: number): CaseDefinition {
@@ -178,30 +162,10 @@ export function requestHeadersOf(name: LoadCase): Headers {
   return DEFINITIONS[name].measured.headers;
 }
 
-async function checkExchange(site: Site, path: string, exchange: Exchange): Promise<void> {
-  const { what, headers, expected } = exchange;
-  const answer = await site.get(path, headers);
-  const { status, body = answer.body } = expected;
-  if (answer.status !== status || answer.body !== body) {
-    const shown = (text: string): string =>
-      `${JSON.stringify(text.slice(-200))} (${text.length} bytes)`;
-    throw new Error(
-      `${path}, ${what}: answered ${answer.status} ${shown(answer.body)}, ` +
-        `expected ${status} ${shown(body)}`,
-    );
-  }
-  for (const [header, value] of Object.entries(expected.headers)) {
-    const found = answer.headers[header];
-    if (found !== value) {
-      throw new Error(`${path}, ${what}: answered ${header}: ${String(found)}, expected ${value}`);
-    }
-  }
-}
-
 /** Asks each of the case's requests once and throws if an answer is not what the case demands. */
 export async function checkAnswer(site: Site, name: LoadCase, target: Target): Promise<void> {
   const { measured, others } = DEFINITIONS[name];
   for (const exchange of [measured, ...others]) {
-    await checkExchange(site, pathOf(name, target), exchange);
+    await check(site, pathOf(name, target), exchange);
   }
 }

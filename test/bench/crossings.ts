@@ -9,6 +9,9 @@ interface Stats {
   readonly node_version?: string;
   readonly abi?: number;
   readonly calls: number;
+  readonly failed: number;
+  readonly timeouts: number;
+  readonly refused: number;
   readonly notifications: number;
 }
 
@@ -21,6 +24,20 @@ async function readStats(site: Site): Promise<Stats> {
 export async function describeBridge(site: Site): Promise<string> {
   const { state, node_version, abi } = await readStats(site);
   return `${state} node ${String(node_version)} abi ${String(abi)}`;
+}
+
+export async function nodeMajorOf(site: Site): Promise<string> {
+  const { node_version = "" } = await readStats(site);
+  return /\d+/.exec(node_version)?.[0] ?? "unknown";
+}
+
+/** @throws {Error} A call has failed: where a plugin's policy is open, wrk has seen an answer all the same. */
+export async function checkCalls(site: Site): Promise<void> {
+  const { failed, timeouts, refused } = await readStats(site);
+  if (failed + timeouts + refused === 0) return;
+  throw new Error(
+    `of the calls to TypeScript ${failed} failed, ${timeouts} were late, ${refused} were refused`,
+  );
 }
 
 /** Calls and notifications since the start; answers come back without a message of their own. */

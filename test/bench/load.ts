@@ -11,7 +11,7 @@ import {
 } from "./cases.ts";
 import { childrenOf } from "../support/proc.js";
 import { cpuPerRequest, readCpuTimes, readRssMib } from "./cpu-meter.ts";
-import { crossingsPerRequest } from "./crossings.ts";
+import { checkCalls, crossingsPerRequest } from "./crossings.ts";
 import type { Site } from "./nginx.ts";
 import type { Options } from "./options.ts";
 import { place, type Placement, placeWrk } from "./placement.ts";
@@ -143,6 +143,7 @@ async function measureGroup(
   for (const target of targets.filter(hasCrossings)) {
     const site = siteOf(subjects, group.name, target);
     crossings.set(target, await crossingsOf(site, group));
+    await checkCalls(site);
   }
   const lua = (runs.get("lua") ?? []).map((run) => run.rps);
   return [...runs].map(([target, ofTarget]) => {

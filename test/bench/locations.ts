@@ -3,30 +3,36 @@ import { join } from "node:path";
 
 import type { ServedTarget } from "./cases.ts";
 import { JWT_SECRET } from "./jwt.ts";
+import type { SiteOptions } from "./nginx.ts";
 import { BENCH_DIR } from "./support.ts";
 
-export interface LocationOptions {
-  readonly targets: readonly ServedTarget[];
+interface NodeOptions {
   /** The program of the process runtime; left out: the embedded one. */
   readonly node?: string;
   /** The bridge's option `spin_us`; its default if left out. */
   readonly spinUs?: number;
+  /** The plugins' folder. */
+  readonly plugins?: string;
+}
+
+interface LocationOptions extends NodeOptions {
+  readonly targets: readonly ServedTarget[];
 }
 
 /** A location with Lua blocks by the names of their phases. */
-function location(path: string, blocks: Readonly<Record<string, string>>): string {
+export function location(path: string, blocks: Readonly<Record<string, string>>): string {
   const lines = Object.entries(blocks).map(([phase, lua]) => `${phase}_by_lua_block { ${lua} }`);
   return `location = ${path} { ${lines.join("\n")} }`;
 }
 
 /** A call of a function of the benchmark's Lua files. */
-function call(file: string, name: string, argument = ""): string {
+export function call(file: string, name: string, argument = ""): string {
   return `require("${file}").${name}(${argument})`;
 }
 
 const lua = (name: string, argument?: string): string => call("bench_lua", name, argument);
 const ts = (name: string): string => call("bench_ts", name);
-const plugin = (phase: string, name: string, conf?: string): string => {
+export const plugin = (phase: string, name: string, conf?: string): string => {
   return call("resty.ts.http", phase, `"bench-${name}"` + (conf === undefined ? "" : `, ${conf}`));
 };
 
@@ -101,20 +107,27 @@ const LOCATIONS: Readonly<Record<ServedTarget, readonly string[]>> = {
   proxy: ["location /proxy/ { proxy_pass http://node_server; }"],
 };
 
-export function locationsOf(targets: readonly ServedTarget[]): string {
-  return targets.flatMap((target) => LOCATIONS[target]).join("\n");
+// A late filter would be left out, and its answer counted as if it had run.
+export const DEADLINES = { timeout_ms: 10_000, sync_timeout_ms: 10_000 };
+
+/** Lua that starts the bridge. */
+export function startNode(options: NodeOptions = {}): string {
+  const { node, spinUs, plugins = join(BENCH_DIR, "plugins") } = options;
+  const spin = spinUs === undefined ? "" : `spin_us = ${String(spinUs)},`;
+  const deadlines = Object.entries(DEADLINES).map(([name, ms]) => `${name} = ${String(ms)}`);
+  const runtime = node === undefined ? `"embedded"` : `"process", node = "${node}"`;
+  return `assert(require("resty.ts").start({
+    modules = "${join(BENCH_DIR, "handlers")}", plugins = "${plugins}", ${spin}
+    runtime = ${runtime}, ${deadlines.join(", ")},
+  }))`;
 }
 
-/** `init_worker_by_lua_block` for the targets. */
-export function initWorker({ targets, spinUs, node }: LocationOptions): string {
-  const spin = spinUs === undefined ? "" : `spin_us = ${String(spinUs)},`;
-  const runtime = node === undefined ? `"embedded"` : `"process", node = "${node}"`;
+/** What an nginx for the targets is started with. */
+export function serving(options: LocationOptions): Pick<SiteOptions, "init" | "locations"> {
+  const locations = options.targets.flatMap((target) => LOCATIONS[target]).join("\n");
   const starts: Partial<Record<ServedTarget, string>> = {
-    ts: `assert(require("resty.ts").start({
-      modules = "${join(BENCH_DIR, "handlers")}", plugins = "${join(BENCH_DIR, "plugins")}", ${spin}
-      runtime = ${runtime},
-    }))`,
+    ts: startNode(options),
     yield: call("bench_yield", "start"),
   };
-  return `init_worker_by_lua_block { ${targets.map((one) => starts[one] ?? "").join("\n")} }`;
+  return { init: options.targets.map((one) => starts[one] ?? "").join("\n"), locations };
 }

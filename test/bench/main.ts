@@ -18,10 +18,12 @@ import { readRssMib } from "./cpu-meter.ts";
 import { type CpuRow, measureCpu } from "./cpu-case.ts";
 import { startBusy } from "./busy.ts";
 import { describeBridge } from "./crossings.ts";
+import { Ends } from "./ends.ts";
 import { bridgeIsBuilt, describeEnvironment } from "./environment.ts";
 import { measureLoad, measureLoadApart, type Progress, type Subjects } from "./load.ts";
 import { goalsText } from "./goals.ts";
-import { type Site, type SiteOptions, startNginx } from "./nginx.ts";
+import { serving } from "./locations.ts";
+import { type Site, startNginx } from "./nginx.ts";
 import { startNodeServer } from "./node-server.ts";
 import { type Options, parseOptions, USAGE, UsageError } from "./options.ts";
 import { canPlaceApart, type Placement } from "./placement.ts";
@@ -34,25 +36,6 @@ import { countStretched, countSyscalls, STRETCHED_SPIN_US, syscallMethods } from
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
 const progress: Progress = (text) => void process.stderr.write(`… ${text}\n`);
 
-/** Ends what was started, in the opposite order; each end is tried. */
-class Ends {
-  readonly #ends: (() => void | Promise<void>)[] = [];
-
-  add(end: () => void | Promise<void>): void {
-    this.#ends.push(end);
-  }
-
-  async run(): Promise<void> {
-    for (let end = this.#ends.pop(); end !== undefined; end = this.#ends.pop()) {
-      try {
-        await end();
-      } catch (error) {
-        process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
-      }
-    }
-  }
-}
-
 /** What a run measures, and what it starts other nginxes with. */
 interface Setting extends Subjects {
   readonly dir: string;
@@ -63,10 +46,13 @@ interface Setting extends Subjects {
 /** Runs `use` with a second nginx, of other options. */
 async function withSite<T>(
   { dir, serverSocket, ends }: Setting,
-  options: Omit<SiteOptions, "serverSocket" | "workers">,
+  options: Parameters<typeof serving>[0],
   use: (site: Site) => Promise<T> | T,
 ): Promise<T> {
-  const site = await startNginx(join(dir, "second"), { serverSocket, workers: 1, ...options });
+  const site = await startNginx(join(dir, "second"), {
+    ...{ serverSocket, workers: 1 },
+    ...serving(options),
+  });
   ends.add(() => site.stop()); // for an interrupt; stopping twice does no harm
   try {
     return await use(site);
@@ -170,8 +156,8 @@ async function startProcesses(
   for (const target of options.targets.filter((one): one is ProcessTarget => isProcess(one))) {
     const node = nodeOf(target) ?? "";
     const site = await startNginx(join(dir, target), {
-      ...{ serverSocket, workers, node },
-      targets: ["ts"],
+      ...{ serverSocket, workers },
+      ...serving({ targets: ["ts"], node }),
     });
     ends.add(() => site.stop());
     await checkAnswer(site, "echo", target);
@@ -198,7 +184,10 @@ async function runBench(options: Options, ends: Ends): Promise<void> {
   const serverSocket = server.socketPath;
   const targets = servedTargets(options);
   const { workers } = options;
-  const site = await startNginx(join(dir, "nginx"), { serverSocket, targets, workers });
+  const site = await startNginx(join(dir, "nginx"), {
+    ...{ serverSocket, workers },
+    ...serving({ targets }),
+  });
   ends.add(() => site.stop());
   const apart = await startProcesses(options, serverSocket, dir, ends);
   try {
@@ -225,7 +214,8 @@ async function main(): Promise<void> {
     say(USAGE);
     return;
   }
-  say(`${report.environmentText([...describeEnvironment(), ...report.conditions(given)])}\n`);
+  const conditions = given.mode === "plots" ? [] : report.conditions(given);
+  say(`${report.environmentText([...describeEnvironment(), ...conditions])}\n`);
   if (given.mode === "probe") return;
   const options = withoutMissing(given);
   const ends = new Ends();
@@ -233,7 +223,12 @@ async function main(): Promise<void> {
     process.once(signal, () => void ends.run().finally(() => process.exit(130)));
   }
   try {
-    await runBench(options, ends);
+    if (options.mode === "plots") {
+      const { drawPlots } = await import("./plots/main.ts");
+      await drawPlots(options, ends);
+    } else {
+      await runBench(options, ends);
+    }
   } finally {
     await ends.run();
   }

@@ -7,7 +7,6 @@ import { join } from "node:path";
 
 import { until } from "../support/deadline.js";
 import { childrenOf } from "../support/proc.js";
-import { initWorker, type LocationOptions, locationsOf } from "./locations.ts";
 import { BENCH_DIR, PROJECT_DIR, whenExited } from "./support.ts";
 
 const START_TIMEOUT_MS = 10_000;
@@ -21,10 +20,13 @@ export interface Answer {
   readonly body: string;
 }
 
-export interface SiteOptions extends LocationOptions {
-  /** Where the Node HTTP server listens. */
-  readonly serverSocket: string;
+export interface SiteOptions {
   readonly workers: number;
+  /** Lua for init_worker_by_lua_block. */
+  readonly init: string;
+  readonly locations: string;
+  /** Where the Node HTTP server listens, if one does. */
+  readonly serverSocket?: string;
 }
 
 export interface Site {
@@ -49,17 +51,18 @@ function userLine(): string {
 }
 
 function configText(port: number, options: SiteOptions): string {
+  const { workers, init, locations, serverSocket = "/dev/null" } = options;
   // Without it one of two workers takes nearly all of 16 connections that come at once.
-  const reuseport = options.workers > 1 ? "reuseport" : "";
+  const reuseport = workers > 1 ? "reuseport" : "";
   const luaPath = `${join(BENCH_DIR, "lua")}/?.lua;${join(PROJECT_DIR, "lua")}/?.lua;;`;
   return `
 daemon off;
-worker_processes ${String(options.workers)};
+worker_processes ${String(workers)};
 pid nginx.pid;
 error_log error.log warn;
 ${userLine()}
 ${moduleLines()}
-events { worker_connections 1024; }
+events { worker_connections 4096; }
 http {
   access_log off;
   default_type text/plain;
@@ -74,9 +77,9 @@ http {
   js_path ${join(BENCH_DIR, "handlers")};
   js_import bench from bench.njs.js;
   js_set $bench_field bench.field;
-  ${initWorker(options)}
+  init_worker_by_lua_block { ${init} }
   upstream node_server {
-    server unix:${options.serverSocket};
+    server unix:${serverSocket};
     keepalive 128;
     keepalive_requests 1000000000;
     keepalive_timeout 1h;
@@ -86,7 +89,7 @@ http {
     proxy_http_version 1.1;
     proxy_set_header Connection "";
     location = /up { return 204; }
-    ${locationsOf(options.targets)}
+    ${locations}
   }
 }
 `;
@@ -173,7 +176,7 @@ export async function startNginx(prefix: string, options: SiteOptions): Promise<
     }
   };
   const workersOnceUp = async (): Promise<number[]> => {
-    await until("nginx answers", answers, START_TIMEOUT_MS, errorLog);
+    await until("nginx answers", answers, START_TIMEOUT_MS, () => errorLog().slice(-4000));
     return until(
       "nginx has its workers",
       () => {

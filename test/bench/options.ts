@@ -1,6 +1,7 @@
 // The command line of the benchmark.
 import { parseArgs } from "node:util";
 
+import { type Plot, PLOTS } from "./plots/names.ts";
 import { CASES, type Case, isProcess, TARGETS, type Target } from "./cases.ts";
 
 export const USAGE = `usage: npm run bench -- [options]
@@ -16,6 +17,9 @@ export const USAGE = `usage: npm run bench -- [options]
   --busy N                processes that compute beside it for the whole run (default 0)
   --repeats N             runs of each kind, interleaved; medians are reported (default 15, quick 3)
   --seconds N             length of a run, fractions allowed (default 1, quick: what fits)
+  --plots                 how costs grow, as tables and as docs/plots/*.svg, instead; --cases is then
+                          of ${PLOTS.join(",")} (default: all),
+                          and of the other options --repeats (default 5), --seconds and --json count
   --strace                count the worker's syscalls a request instead (needs root)
   --probe                 only print what this machine has
   --help`;
@@ -32,7 +36,9 @@ export interface Options {
   readonly repeats: number;
   /** Undefined: chosen by the plan. */
   readonly seconds: number | undefined;
-  readonly mode: "measure" | "strace" | "probe" | "help";
+  readonly mode: "measure" | "plots" | "strace" | "probe" | "help";
+  /** With the mode `plots`. */
+  readonly plots: readonly Plot[];
 }
 
 /** A mistake of the user's, to be shown without a stack. */
@@ -112,6 +118,7 @@ function parseValues(argv: readonly string[]) {
       busy: { type: "string", default: "0" },
       repeats: { type: "string" },
       seconds: { type: "string" },
+      plots: { type: "boolean", default: false },
       strace: { type: "boolean", default: false },
       probe: { type: "boolean", default: false },
       help: { type: "boolean", default: false },
@@ -119,24 +126,36 @@ function parseValues(argv: readonly string[]) {
   }).values;
 }
 
+function modeOf(values: ReturnType<typeof parseValues>): Options["mode"] {
+  const modes = ["help", "probe", "strace", "plots"] as const;
+  return modes.find((mode) => values[mode]) ?? "measure";
+}
+
+function repeatsOf(mode: Options["mode"], quick: boolean): string {
+  if (mode === "plots") return "5";
+  return quick ? "3" : "15";
+}
+
 export function parseOptions(argv: readonly string[]): Options {
   const values = parse(argv);
-  const mode = values.help ? "help" : values.probe ? "probe" : values.strace ? "strace" : "measure";
+  const mode = modeOf(values);
   const workers = positiveInteger("workers", values.workers);
   if (mode === "strace" && workers > 1) {
     throw new UsageError("--strace: syscalls are counted with one worker only");
   }
+  const isPlots = mode === "plots";
   return {
     mode,
     quick: values.quick,
     jsonFile: values.json,
-    cases: casesOf(values.cases, values.quick, workers),
+    cases: isPlots ? [] : casesOf(values.cases, values.quick, workers),
+    plots: isPlots ? listOf("cases", values.cases, PLOTS) : [],
     targets: targetsOf(values.targets, values.quick),
     connections: values.connections.split(",").map((text) => positiveInteger("connections", text)),
     pipeline: positiveInteger("pipeline", values.pipeline),
     workers,
     busy: natural("busy", values.busy),
-    repeats: positiveInteger("repeats", values.repeats ?? (values.quick ? "3" : "15")),
+    repeats: positiveInteger("repeats", values.repeats ?? repeatsOf(mode, values.quick)),
     seconds: values.seconds === undefined ? undefined : positive("seconds", values.seconds),
   };
 }

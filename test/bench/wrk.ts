@@ -42,7 +42,7 @@ function argumentsOf(options: WrkOptions): string[] {
   const seconds = Math.ceil(options.seconds) + (options.parent === undefined ? SPARE_SECONDS : 0);
   return [
     ...["--threads", "1", "--connections", String(options.connections), "--latency"],
-    ...["--duration", `${String(seconds)}s`],
+    ...["--duration", `${String(seconds)}s`, "--timeout", "30s"],
     ...["--script", join(BENCH_DIR, "wrk.lua")],
     ...headers.flatMap(([name, value]) => ["--header", `${name}: ${value}`]),
     options.url,
