@@ -336,7 +336,8 @@ static void watch(process_t *process)
             [WAKE] = {process->wake, POLLIN, 0},
         };
         if (poll(fds, COUNT, milliseconds_left(process)) < 0 && errno != EINTR) {
-            signal_child(process, SIGKILL);
+            signal_child(process, SIGKILL); /* RLIMIT_NOFILE is less than COUNT, say */
+            return;
         }
         if (fds[OUTPUT].revents != 0 && !read_output(process)) {
             close(process->output); /* closed by all who had it */

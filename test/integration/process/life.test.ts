@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { describe, test } from "node:test";
 import { statsOf, untilState, type Answer } from "../../support/bridge.js";
+import { KeepAlive } from "../../support/clients.js";
 import { until } from "../../support/deadline.js";
 import { withNginx, type Nginx, type NginxOptions } from "../../support/nginx.js";
 import { content } from "../../support/nginx-config.js";
@@ -161,6 +162,23 @@ describe("a host process ends", () => {
       assert.match(answer.err ?? "", /signal 9, SIGKILL/);
       assert.doesNotMatch(nginx.errorLog(), /\[alert\]/);
       await until("the host is reaped", () => !isAlive(host));
+      await goesOn(nginx, worker, host);
+    }));
+
+  test("when it can be watched no more: poll() takes as many descriptors as may be open", () =>
+    withNginx({ ...ended, allowLog: [ENDED, /Too many open files/] }, async (nginx) => {
+      const host = await hostOf(nginx);
+      const worker = nginx.workerPid();
+      const limit = (soft: number): void => {
+        execFileSync("prlimit", ["--pid", String(worker), `--nofile=${String(soft)}:`]);
+      };
+      const client = new KeepAlive(nginx.url, 1);
+      await client.ask("/print");
+      limit(0);
+      await client.ask("/print");
+      await nginx.waitForLog(/the process was ended by signal 9/);
+      limit(20_000);
+      await client.close();
       await goesOn(nginx, worker, host);
     }));
 
