@@ -23,10 +23,11 @@ const nativeFolders = ["native", "test"];
 const native = (pattern) =>
   nativeFolders.flatMap((folder) => filesBelow(folder, (name) => pattern.test(name)));
 
-/** The addon's headers are C++ too; all others are C, and C++ includes them. */
+/** The addon's headers and tenant.h are C++ too; all others are C, and C++ includes them. */
 export const cxxFiles = () => [
   ...native(/\.cc$/),
   ...filesBelow("native/addon", (name) => name.endsWith(".h")),
+  "native/runtime/tenant.h",
 ];
 
 export const cFiles = () => {
