@@ -8,10 +8,6 @@ import { setup } from "./setup.mjs";
 
 /** @typedef {import("./lib/tally.mjs").Tally} Tally */
 
-/** Test files that run at once, and those that do not: they look at how long nginx waits, or fill the machine. */
-const AT_ONCE = 3;
-const ALONE = /test\/integration\/(floods|faults|backpressure|packages)\/|soak|healing|growth/;
-
 /** Files of a folder that the pattern picks; where it picks none it is the name of a test in any of them.
  * @param {string[]} files @param {string} [pattern] */
 function choose(files, pattern) {
@@ -27,14 +23,10 @@ async function runNode(tally, folder, pattern, concurrency) {
   const { runNodeTests } = await import("./lib/tally.mjs");
   const { files, name } = choose(nodeTests(folder), pattern);
   if (files.length === 0) throw new Failure(`no *.test.ts below ${folder}`);
-  const options = name === undefined ? {} : { name };
-  const alone = files.filter((file) => concurrency !== 1 && ALONE.test(file));
-  const together = files.filter((file) => !alone.includes(file));
-  if (together.length > 0) {
-    const some = concurrency === undefined ? {} : { concurrency };
-    await runNodeTests(tally, folder, together, { ...options, ...some });
-  }
-  if (alone.length > 0) await runNodeTests(tally, folder, alone, { ...options, concurrency: 1 });
+  await runNodeTests(tally, folder, files, {
+    ...(concurrency === undefined ? {} : { concurrency }),
+    ...(name === undefined ? {} : { name }),
+  });
 }
 
 /** @param {Tally} tally @param {string} folder @param {string} [pattern] */
@@ -76,8 +68,8 @@ const suites = {
   },
   packaging: (tally, pattern) => runNode(tally, "test/packaging", pattern, 1),
   ts: (tally, pattern) => runNode(tally, "test/ts", pattern),
-  // Each file has nginxes of its own, and much of its time is waiting.
-  integration: (tally, pattern) => runNode(tally, "test/integration", pattern, AT_ONCE),
+  // One file at a time: each has an nginx of its own, and what one leaves behind another would find.
+  integration: (tally, pattern) => runNode(tally, "test/integration", pattern, 1),
 };
 
 /** @param {Tally} tally @param {string} name @param {() => Promise<void>} action */
