@@ -352,19 +352,24 @@ describe("handlers that do not come back", () => {
     ));
 
   it("one that spins in a filter ends its environment, and the next one serves", () =>
-    withResponses("for (;;);", { stall_ms: 500 }, /bad, header_filter, |stalled/, async (a) => {
-      for (const [path, expected] of [
-        ["/bad", 503],
-        ["/open", 200],
-      ] as const) {
+    withResponses(
+      "for (;;);",
+      { stall_ms: 500, sync_inline: false },
+      /bad, header_filter, |stalled/,
+      async (a) => {
+        for (const [path, expected] of [
+          ["/bad", 503],
+          ["/open", 200],
+        ] as const) {
+          await serves(a);
+          const { stalled = 0 } = (await runtimeOf(a)).runtime ?? {};
+          assert.equal((await a.ask(path)).status, expected);
+          await until("the next environment", async () => {
+            const { state, runtime } = await runtimeOf(a);
+            return state === "ready" && (runtime?.stalled ?? 0) === stalled + 1;
+          });
+        }
         await serves(a);
-        const { stalled = 0 } = (await runtimeOf(a)).runtime ?? {};
-        assert.equal((await a.ask(path)).status, expected);
-        await until("the next environment", async () => {
-          const { state, runtime } = await runtimeOf(a);
-          return state === "ready" && (runtime?.stalled ?? 0) === stalled + 1;
-        });
-      }
-      await serves(a);
-    }));
+      },
+    ));
 });
