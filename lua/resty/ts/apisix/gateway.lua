@@ -173,6 +173,9 @@ function _M.save_uri(state)
 end
 
 
+_M.body = nginx.body
+
+
 function _M.set_body(state, body)
     nginx.set_body(state, body)
     state.api_ctx.req_post_args = nil
