@@ -8,7 +8,7 @@ import { checkCarried } from "../http/carried.js";
 import { clientStatus } from "../http/client-error.js";
 import { Engine, type LogEntry, type Member } from "../http/engine.js";
 import type { Changes } from "../http/changes.js";
-import type { PhaseDescription } from "../http/chain.js";
+import type { ChainDescription } from "../http/chain.js";
 import type { Reply } from "../http/questions.js";
 import type { Call } from "./call.js";
 import { decodeArguments } from "./codec.js";
@@ -82,7 +82,7 @@ export function httpModule(engine: Engine, questions: Questions): Namespace {
       token: number,
       members: readonly Member[],
       replaces?: number | null,
-    ): Promise<Record<string, PhaseDescription>> => engine.configure(token, members, replaces),
+    ): Promise<ChainDescription> => engine.configure(token, members, replaces),
     pull(this: Call, id: number): Promise<Uint8Array | null> {
       return engine.pull(id, this);
     },

@@ -24,6 +24,8 @@ export interface PluginInstance {
   readonly conf: unknown;
   readonly metadata: unknown;
   readonly log: Log;
+  /** Of responseHeaders: changes of responses. */
+  readonly declared: readonly unknown[];
   state: unknown;
 }
 
@@ -85,6 +87,14 @@ export interface PhaseDescription {
   readonly plugins: string;
   readonly again: boolean;
   readonly buffer_bytes: number | null;
+}
+
+/** The same: configure's result. */
+export interface ChainDescription {
+  /** By Lua's names, those in which the chain does anything. */
+  readonly phases: Readonly<Record<string, PhaseDescription>>;
+  /** Changes that Lua makes of each response before the headerFilter handlers; null: none. */
+  readonly fields: readonly unknown[] | null;
 }
 
 const CLOSED = { onError: 500, onTimeout: 504, onOverload: 503 } as const;
@@ -193,7 +203,7 @@ export class Chain {
     if (this.#users > 0) await new Promise<void>((resolve) => this.#onIdle.push(resolve));
   }
 
-  describe(): Record<string, PhaseDescription> {
+  describe(): ChainDescription {
     const ctx = [...new Set(this.instances.flatMap(({ plugin }) => plugin.needs?.ctx ?? []))];
     const phases: Record<string, PhaseDescription> = {};
     for (const phase of PHASES) {
@@ -218,6 +228,7 @@ export class Chain {
             : null,
       };
     }
-    return phases;
+    const fields = this.instances.flatMap(({ declared }) => declared);
+    return { phases, fields: fields.length > 0 ? fields : null };
   }
 }

@@ -4,7 +4,7 @@ import type { Phase, Plugin, Policies, Policy } from "../sdk/plugin.js";
 import { apisixProblems, hasWorkerPart } from "./apisix-definition.js";
 import type { Hook } from "./chain.js";
 import { checkSchema } from "./config.js";
-import { HOOK_PHASES, PHASES, RESPONSE_HOOK_PHASES, SYNC_PHASES } from "./phases.js";
+import { HOOK_PHASES, PHASES, RESPONSE_HOOK_PHASES, SYNC_PHASES, takesPart } from "./phases.js";
 import { isRunnerPlugin, runnerPlugin, takesText } from "./runner.js";
 
 const NAME = /^[a-z][a-z0-9_-]{0,127}$/;
@@ -20,6 +20,7 @@ const KEYS = new Set<string>([
   "phases",
   "bufferResponse",
   "apisix",
+  "responseHeaders",
   "setup",
   "teardown",
   "handoff",
@@ -85,7 +86,7 @@ function problemsOf(plugin: Record<string, unknown>, expected: string): string[]
   }
   if (priority !== undefined && !Number.isFinite(priority)) problems.push("priority is a number");
   if (version !== undefined && typeof version !== "string") problems.push("version is a string");
-  for (const key of [...PHASES, "setup", "teardown", "handoff"]) {
+  for (const key of [...PHASES, "responseHeaders", "setup", "teardown", "handoff"]) {
     const handler = plugin[key];
     if (handler === undefined) continue;
     if (typeof handler !== "function") problems.push(`${key} is a function`);
@@ -96,8 +97,9 @@ function problemsOf(plugin: Record<string, unknown>, expected: string): string[]
       );
     }
   }
-  if (!PHASES.some((phase) => typeof plugin[phase] === "function") && !hasWorkerPart(plugin)) {
-    problems.push(`it has no handler: ${PHASES.join(", ")}`);
+  const takesAny = [...PHASES, "responseHeaders"].some((key) => typeof plugin[key] === "function");
+  if (!takesAny && !hasWorkerPart(plugin)) {
+    problems.push(`it has no handler: ${PHASES.join(", ")}; and no responseHeaders`);
   }
   if (needs !== undefined) {
     if (!isObject(needs)) problems.push("needs is an object");
@@ -151,7 +153,7 @@ function problemsOf(plugin: Record<string, unknown>, expected: string): string[]
 export function checkHook(plugin: Plugin, hook: true | Hook): void {
   if (hook === true) return;
   const phases: readonly Phase[] = hook === "post-resp" ? RESPONSE_HOOK_PHASES : HOOK_PHASES;
-  if (phases.some((phase) => plugin[phase] !== undefined)) return;
+  if (phases.some((phase) => takesPart(plugin, phase))) return;
   const why = takesText(plugin)
     ? "it is written for APISIX's JavaScript runner, whose filter runs before the upstream: list it " +
       "in ts-plugin-pre-req or ts-plugin-post-req"

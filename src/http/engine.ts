@@ -10,9 +10,9 @@ import type { Log } from "../sdk/context.js";
 import type { Plugin } from "../sdk/plugin.js";
 import {
   Chain,
+  type ChainDescription,
   type ChainMember,
   type ChainOptions,
-  type PhaseDescription,
   type PluginInstance,
 } from "./chain.js";
 import type { Changes } from "./changes.js";
@@ -70,7 +70,7 @@ export type { LogEntry };
 
 interface Configured {
   readonly chain: Chain;
-  readonly phases: Record<string, PhaseDescription>;
+  readonly description: ChainDescription;
 }
 
 export class Engine implements Services {
@@ -138,16 +138,16 @@ export class Engine implements Services {
     token: number,
     members: readonly Member[],
     replaces?: number | null,
-  ): Promise<Record<string, PhaseDescription>> {
+  ): Promise<ChainDescription> {
     const before = replaces ?? NO_TOKEN;
     const successor = this.#successors.get(before);
     if (successor !== undefined) {
       this.#successors.delete(before);
       this.#superseded.set(before, token);
-      const phases = successor.describe();
-      this.#chains.set(token, Promise.resolve({ chain: successor, phases }));
+      const description = successor.describe();
+      this.#chains.set(token, Promise.resolve({ chain: successor, description }));
       this.#ready.set(token, successor);
-      return phases;
+      return description;
     }
     let configured = this.#chains.get(token);
     if (configured === undefined) {
@@ -158,7 +158,7 @@ export class Engine implements Services {
       this.#chains.set(token, configured);
       configured.catch(() => this.#chains.delete(token));
     }
-    return (await configured).phases;
+    return (await configured).description;
   }
 
   /** @throws {RestyTsError} "bad_argument": Lua's and our idea of the request differ. */
@@ -365,7 +365,7 @@ export class Engine implements Services {
     }
     const chain = this.#adopt(made);
     ready(chain);
-    return { chain, phases: chain.describe() };
+    return { chain, description: chain.describe() };
   }
 
   /** What requests to come are served by: chains by their tokens, or what Lua has yet to ask for. */

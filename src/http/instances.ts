@@ -11,6 +11,7 @@ import type { Plugin, SetupContext } from "../sdk/plugin.js";
 import { workerPart } from "./apisix.js";
 import type { Chain, ChainMember, ChainOptions, PluginInstance } from "./chain.js";
 import { checkConfig, checkMetadata, checkText } from "./config.js";
+import { declaredFields } from "./declared.js";
 import { checkHook } from "./definition.js";
 import { settleWithin } from "./settle.js";
 import { SharedDictImpl } from "./shared.js";
@@ -60,9 +61,10 @@ export class Instances {
       checkMetadata(loaded, options.metadata),
     );
     const log = this.#services.logFor(name);
+    const declared = this.#declared(plugin, conf);
     const instanceOf = (state: unknown): PluginInstance => ({
       ...{ loaded, plugin, name, conf, metadata, log },
-      state,
+      ...{ state, declared },
     });
     try {
       const context = { ...this.#setupContext(log), previous };
@@ -76,6 +78,16 @@ export class Instances {
       this.#services.report(`${name} setup`, error);
       const what = error instanceof Error ? error.message : String(error);
       throw new RestyTsError("handler_failed", `${name}: setup failed: ${what}`, { cause: error });
+    }
+  }
+
+  /** @throws {RestyTsError} "handler_failed". */
+  #declared(plugin: Plugin, conf: unknown): readonly unknown[] {
+    try {
+      return declaredFields(plugin, conf);
+    } catch (error) {
+      this.#services.report(`${plugin.name} responseHeaders`, (error as Error).cause);
+      throw error;
     }
   }
 

@@ -4,7 +4,7 @@
  *
  * Thread: any; no state.
  */
-import type { Phase } from "../sdk/plugin.js";
+import type { Phase, Plugin } from "../sdk/plugin.js";
 
 /** In a head: docs/http-protocol.md. */
 export const PhaseNumber = {
@@ -46,6 +46,12 @@ export const HOOK_PHASES: readonly Phase[] = ["rewrite", "access", "content"];
 
 /** What its hook after the upstream runs. */
 export const RESPONSE_HOOK_PHASES: readonly Phase[] = ["headerFilter", "bodyFilter", "log"];
+
+/** Whether a plugin has anything to do in a phase: its responseHeaders are headerFilter's. */
+export function takesPart(plugin: Plugin, phase: Phase): boolean {
+  if (phase === "headerFilter" && plugin.responseHeaders !== undefined) return true;
+  return plugin[phase] !== undefined;
+}
 
 /** Those that cannot wait. */
 export const SYNC_PHASES: ReadonlySet<Phase> = new Set([

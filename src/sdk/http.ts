@@ -201,8 +201,9 @@ export interface HttpResponse {
    */
   status: number;
   /**
-   * In headerFilter the response's fields; before it those that plugins and Lua have set. They stay
-   * when the handler fails and its failure is answered.
+   * In headerFilter the response's fields; before it those that plugins and Lua have set. What is set
+   * before it is in place of the upstream's fields of the name, what is appended is beside them. They
+   * stay when the handler fails and its failure is answered.
    *
    * @throws {RestyTsError} as HeaderFields does, and from setting Content-Length, which is nginx's
    * (deleting is allowed). {TypeError} from changing them in phases after headerFilter.

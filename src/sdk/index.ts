@@ -17,6 +17,7 @@ export {
   type PluginDefinition,
   type Policies,
   type Policy,
+  type ResponseHeaders,
   type SetupContext,
 } from "./plugin.js";
 export type { StandardIssue, StandardResult, StandardSchemaV1 } from "./standard-schema.js";

@@ -86,6 +86,14 @@ export interface SetupContext {
   shared(name: string): SharedDict;
 }
 
+/**
+ * What `responseHeaders` returns: names of fields and what they are set to, an array as a field for
+ * each item. null deletes the field; undefined is as if the name was not there.
+ */
+export type ResponseHeaders = Readonly<
+  Record<string, string | number | readonly (string | number)[] | null | undefined>
+>;
+
 type Result = Response | Exit | undefined | void;
 /** A promise is not assignable to it, `void` alone would take one. */
 type Sync = undefined | void | { then?: never };
@@ -123,6 +131,14 @@ export interface PluginDefinition<S, State, M = any, W = any> {
   /** What it is to Apache APISIX beyond that. */
   readonly apisix?: ApisixOptions<M, W>;
 
+  /**
+   * The response's fields that follow from the configuration alone: nginx sets them itself in all
+   * responses, before the headerFilter handlers of the chain, and no call is made for them. They are
+   * in place of those that the upstream sends. Is called once for each configuration, before
+   * `setup`; when it throws, or what it returns is refused (as of `headers.set`, and
+   * Content-Encoding), the configuration is.
+   */
+  responseHeaders?(conf: ConfigOf<S>): ResponseHeaders;
   /**
    * Once in a worker for each route or chain (inline configurations: for each content) and each
    * version of the plugin, before its first request. One that has not settled within ts.start's

@@ -4,7 +4,7 @@
  *
  * Invariant: an exchange ends: its log handlers have run and the host was told, whatever came of it.
  */
-import type { PhaseDescription } from "../http/chain.js";
+import type { ChainDescription, PhaseDescription } from "../http/chain.js";
 import type { Changes } from "../http/changes.js";
 import { HeadFlag } from "../http/head.js";
 import { isBeforeAnswer, isBodyPhase, LUA_NAMES, PhaseNumber } from "../http/phases.js";
@@ -57,11 +57,10 @@ const TITLES: Readonly<Record<number, string>> = {
 const CLIENT_CLOSED = 499;
 
 /** What an exchange needs of the kit. */
-export interface Setting {
+export interface Setting extends ChainDescription {
   readonly calls: Calls;
   readonly state: RequestState;
   readonly token: number;
-  readonly phases: Readonly<Record<string, PhaseDescription>>;
   readonly timeoutMs: number;
   readonly defaultType: string;
   readonly dicts: ReadonlyMap<string, Dict>;
@@ -356,12 +355,8 @@ export class Exchange {
     const { method, uri, fields, body } = this.#state.proxied();
     this.#upstreamRequest = makeUpstreamRequest(method, uri, fields, body);
     const answer = await askUpstream(this.#setting.upstream, this.#upstreamRequest);
-    const replaced = ["content-type", "content-length"].filter(
-      (name) => valueOf(answer.fields, name) !== undefined,
-    );
-    const own = filterFields(this.#state.responseFields, (lower) => !replaced.includes(lower));
     this.#state.status = answer.status;
-    this.#state.responseFields = [...own, ...answer.fields];
+    this.#state.addUpstreamFields(answer.fields);
     await this.#send(answer.pieces);
   }
 
@@ -386,8 +381,9 @@ export class Exchange {
     if (!typed && !this.#upstreamRequest && mayHaveBody(state.status)) {
       state.setResponseField("Content-Type", [this.#setting.defaultType]);
     }
-    state.deleteLate();
+    state.override();
     this.#whole?.begin();
+    this.#apply("headerFilter", [...(this.#setting.fields ?? [])]);
     await this.#cross("headerFilter", 0, null);
     if (this.#over) return false;
     this.#whole?.finish();

@@ -7,7 +7,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { format, inspect } from "node:util";
 import { checkCarried } from "../http/carried.js";
-import type { PhaseDescription } from "../http/chain.js";
+import type { ChainDescription } from "../http/chain.js";
 import { clientStatus } from "../http/client-error.js";
 import { knowBodies } from "../http/codings.js";
 import { checkDefinition } from "../http/definition.js";
@@ -70,7 +70,7 @@ class Kit implements TestKit {
   readonly #dicts: ReadonlyMap<string, Dict>;
   readonly #plugins: ReadonlyMap<string, Plugin>;
   readonly #running = new Set<Promise<unknown>>();
-  #phases: Readonly<Record<string, PhaseDescription>> = {};
+  #description: ChainDescription = { phases: {}, fields: null };
   #requests = 0;
 
   constructor(members: readonly AnyMember[], options: KitOptions) {
@@ -97,7 +97,7 @@ class Kit implements TestKit {
 
   async start(members: readonly AnyMember[]): Promise<void> {
     const { metadata = {} } = this.#options;
-    this.#phases = await this.#engine.configure(
+    this.#description = await this.#engine.configure(
       TOKEN,
       members.map((member) => memberForEngine(member, metadata[member.plugin.name])),
     );
@@ -167,7 +167,7 @@ class Kit implements TestKit {
         calls,
         state,
         token: TOKEN,
-        phases: this.#phases,
+        ...this.#description,
         timeoutMs: options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
         defaultType: options.defaultType ?? "text/plain",
         dicts: this.#dicts,

@@ -92,8 +92,8 @@ export class RequestState {
   /** What the upstream is asked for; undefined: what nginx makes of `uri` and `args`. */
   #target: string | undefined;
   #inFile: boolean;
-  /** Response fields deleted before they were known -> how many a plugin has set since. */
-  readonly #deleted = new Map<string, number>();
+  /** Response fields that plugins have set or deleted before it was known -> how many are theirs. */
+  readonly #overrides = new Map<string, number>();
   #folder: string | undefined;
 
   static async make(
@@ -284,12 +284,14 @@ export class RequestState {
 
   setResponseField(name: string, values: readonly string[]): void {
     setField(this.responseFields, name, values);
-    this.#noteDeleted(name, values.length === 0);
+    this.#overrides.set(name.toLowerCase(), values.length);
   }
 
   appendResponseField(name: string, values: readonly string[]): void {
     for (const value of values) this.responseFields.push(name, value);
-    this.#noteDeleted(name, false);
+    const lower = name.toLowerCase();
+    if (!this.#overrides.has(lower)) return;
+    this.#overrides.set(lower, valuesOf(this.responseFields, lower).length);
   }
 
   /** One that Lua has to write into nginx's list itself. */
@@ -298,27 +300,30 @@ export class RequestState {
     this.appendResponseField(name, values);
   }
 
-  #noteDeleted(name: string, isDeleted: boolean): void {
-    const lower = name.toLowerCase();
-    if (!isDeleted && !this.#deleted.has(lower)) return;
-    this.#deleted.set(lower, valuesOf(this.responseFields, lower).length);
-  }
-
   /** A plugin answers: there will be no other response's fields. */
   answering(): void {
-    this.#deleted.clear();
+    this.#overrides.clear();
   }
 
-  /** The response's fields are known: those go that were deleted before. */
-  deleteLate(): void {
-    for (const [name, kept] of this.#deleted) {
+  /** The upstream's fields come after those that are there. */
+  addUpstreamFields(fields: FlatFields): void {
+    const replaced = APART.map((name) => name.toLowerCase()).filter(
+      (name) => !this.#overrides.has(name) && valueOf(fields, name) !== undefined,
+    );
+    const own = filterFields(this.responseFields, (lower) => !replaced.includes(lower));
+    this.responseFields = [...own, ...fields];
+  }
+
+  /** They are known: of those that plugins have set or deleted before, what was added since goes. */
+  override(): void {
+    for (const [name, kept] of this.#overrides) {
       let left = kept;
       this.responseFields = filterFields(
         this.responseFields,
         (lower) => lower !== name || left-- > 0,
       );
     }
-    this.#deleted.clear();
+    this.#overrides.clear();
   }
 
   /** What ngx_http_not_modified_filter_module does to an answer that is nginx's own. */
@@ -391,7 +396,7 @@ export class RequestState {
   #checkpoint(): (butResponse: boolean) => void {
     const { method, uri, args, body, upstreamAddress, consumer } = this;
     const { status } = this;
-    const deleted = [...this.#deleted];
+    const overrides = [...this.#overrides];
     const [target, inFile] = [this.#target, this.#inFile];
     const [requestFields, responseFields] = [[...this.requestFields], [...this.responseFields]];
     const [vars, ctx] = [[...this.vars], { ...this.ctx }];
@@ -401,8 +406,8 @@ export class RequestState {
       this.requestFields.splice(0, Infinity, ...requestFields);
       if (!butResponse) {
         Object.assign(this, { status, responseFields });
-        this.#deleted.clear();
-        for (const [name, kept] of deleted) this.#deleted.set(name, kept);
+        this.#overrides.clear();
+        for (const [name, kept] of overrides) this.#overrides.set(name, kept);
       }
       for (const [name, value] of vars) this.vars.set(name, value);
       for (const key of Object.keys(this.ctx)) Reflect.deleteProperty(this.ctx, key);

@@ -5,6 +5,7 @@
 import type { Case } from "./case.ts";
 import { chainCases } from "./cases-chain.ts";
 import { decisionCases } from "./cases-decisions.ts";
+import { earlyCases } from "./cases-early.ts";
 import { formCases } from "./cases-forms.ts";
 import { fieldCases } from "./cases-fields.ts";
 import { lastCases } from "./cases-last.ts";
@@ -17,6 +18,7 @@ export const cases: readonly Case[] = [
   ...formCases,
   ...mistakeCases,
   ...fieldCases,
+  ...earlyCases,
   ...responseCases,
   ...chainCases,
   ...decisionCases,

@@ -4,6 +4,7 @@ export { default as asks } from "./plugins/asks.ts";
 export { default as decides } from "./plugins/decides.ts";
 export { default as decides2 } from "./plugins/decides-2.ts";
 export { default as decides3 } from "./plugins/decides-3.ts";
+export { default as declares } from "./plugins/declares.ts";
 export { default as digests } from "./plugins/digests.ts";
 export { default as edits } from "./plugins/edits.ts";
 export { default as fails } from "./plugins/fails.ts";

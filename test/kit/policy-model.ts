@@ -24,7 +24,11 @@ export interface ChainMember {
 export interface Start {
   readonly uri: string;
   readonly body: string;
-  readonly reply: { readonly status: number; readonly body: string };
+  readonly reply: {
+    readonly status: number;
+    readonly body: string;
+    readonly headers: Readonly<Record<string, string>>;
+  };
   /** These phases find no room for a call. */
   readonly overload: readonly Phase[];
 }
@@ -57,6 +61,8 @@ interface State {
   uri: string;
   body: string;
   response: Fields;
+  /** Of the response, those that were set or deleted: the upstream's are left out. */
+  overrides: Record<string, true>;
   status: number;
   ctx: Record<string, unknown>;
   variables: Record<string, string | null>;
@@ -102,6 +108,7 @@ function changeState(state: State, step: Change): void {
   switch (what) {
     case "request":
     case "response":
+      if (what === "response") state.overrides[first] = true;
       if (second === null) Reflect.deleteProperty(state[what], first);
       else state[what][first] = [second];
       break;
@@ -198,6 +205,7 @@ class Model {
       uri: start.uri,
       body: start.body,
       response: {},
+      overrides: {},
       status: 0,
       ctx: {},
       variables: { v1: "", v2: "" },
@@ -336,6 +344,15 @@ class Model {
     return handlers.map((one) => policyOf(one, phase, "onOverload")).find((one) => one !== 0) ?? 0;
   }
 
+  /** What plugins declare comes before the handlers. */
+  declare(): void {
+    for (const { spec } of this.chain) {
+      for (const [name, value] of Object.entries(spec.responseHeaders ?? {})) {
+        changeState(this.state, ["response", name, value]);
+      }
+    }
+  }
+
   headerFilter(): void {
     const phase = "headerFilter";
     const handlers = this.handlersOf(phase);
@@ -403,8 +420,12 @@ class Model {
       const { uri, body, request } = this.state;
       upstream = { uri, body, a: (request["x-a"] ?? []).join(), b: (request["x-b"] ?? []).join() };
       answer = this.start.reply;
+      for (const [name, value] of Object.entries(this.start.reply.headers)) {
+        if (!this.state.overrides[name]) (this.state.response[name] ??= []).push(value);
+      }
     }
     this.state.status = answer.status;
+    this.declare();
     this.headerFilter();
     const body = this.cut ? "" : this.filterBody(answer.body);
     const { ctx, variables } = structuredClone(this.state);

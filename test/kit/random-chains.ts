@@ -48,6 +48,8 @@ const bufferResponse = rarely(
   4,
 );
 const priority = rarely(fc.integer({ min: -1, max: 1 }), 2);
+const text = fc.constantFrom("1", "2", "3");
+const responseName = fc.constantFrom("x-ra", "x-rb");
 
 export const spec: fc.Arbitrary<ScriptedSpec> = fc
   .record({
@@ -64,6 +66,11 @@ export const spec: fc.Arbitrary<ScriptedSpec> = fc
     ),
     priority,
     bufferResponse,
+    responseHeaders: rarely(
+      fc.dictionary(responseName, fc.option(text, { nil: null }), {
+        noNullPrototype: true,
+      }),
+    ),
     policies: rarely(policies, 1),
     options: rarely(
       fc.dictionary(fc.constantFrom(...PHASES), phasePolicies, {
@@ -87,10 +94,8 @@ export const memberOptions = fc
 
 // Scripts ---------------------------------------------------------------------------------------
 
-const text = fc.constantFrom("1", "2", "3");
 const deleted = fc.option(text, { nil: null, freq: 4 });
 const requestName = fc.constantFrom("x-a", "x-b");
-const responseName = fc.constantFrom("x-ra", "x-rb");
 const stringKey = fc.constantFrom("c1", "c2");
 const is = <T extends string>(word: T): fc.Arbitrary<T> => fc.constant(word);
 
@@ -222,6 +227,7 @@ export const start: fc.Arbitrary<Omit<Start, "overload">> = fc.record({
   reply: fc.record({
     status: fc.constantFrom(200, 404),
     body: fc.constantFrom("", "from upstream"),
+    headers: fc.dictionary(responseName, fc.constant("up"), { noNullPrototype: true }),
   }),
 });
 

@@ -67,6 +67,8 @@ export type Scripts = Readonly<Record<string, Script>>;
 export interface ScriptedSpec {
   readonly phases: readonly Phase[];
   readonly priority?: number;
+  /** null deletes. */
+  readonly responseHeaders?: Readonly<Record<string, string | null>>;
   readonly bufferResponse?: { readonly maxBytes: number };
   readonly policies?: Policies;
   readonly options?: Readonly<Partial<Record<Phase, PhaseOptions>>>;
@@ -308,7 +310,7 @@ function filterBody(name: string, phase: Phase): (ctx: BodyFilterContext) => unk
 }
 
 export function scripted(name: string, spec: ScriptedSpec): Plugin {
-  const { phases, options, ...others } = spec;
+  const { phases, options, responseHeaders, ...others } = spec;
   const handlers = phases.map((phase) => {
     const isBody = (BODY_PHASES as readonly Phase[]).includes(phase);
     return [phase, isBody ? filterBody(name, phase) : handle(name, phase)] as const;
@@ -317,6 +319,7 @@ export function scripted(name: string, spec: ScriptedSpec): Plugin {
     name,
     ...others,
     ...(options === undefined ? {} : { phases: options }),
+    ...(responseHeaders === undefined ? {} : { responseHeaders: () => responseHeaders }),
     ...(Object.fromEntries(handlers) as object),
   }) as Plugin;
 }

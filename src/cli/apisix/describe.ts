@@ -1,13 +1,14 @@
 /** What APISIX must know of a plugin without starting Node, read from its definition. */
+import { takesPart } from "../../http/phases.js";
 import type { ApisixOptions } from "../../sdk/apisix.js";
-import type { ConfigSchema, Plugin } from "../../sdk/plugin.js";
+import type { ConfigSchema, Phase, Plugin } from "../../sdk/plugin.js";
 import type { StandardSchemaV1 } from "../../sdk/standard-schema.js";
 import type { LuaPlugin, LuaRoute } from "./lua-file.js";
 import { nameProblem } from "./names.js";
 import { apisixSchema, isObject, type JsonObject } from "./schema.js";
 
 /** In the order they run; `content` runs in access. */
-const PHASES: readonly (readonly [handler: string, phase: string])[] = [
+const PHASES: readonly (readonly [handler: Phase, phase: string])[] = [
   ["rewrite", "rewrite"],
   ["access", "access"],
   ["content", "access"],
@@ -107,8 +108,7 @@ export function describePlugin(
   if (problems.length === 0) markEncrypted(apisix.encryptFields ?? [], all, problems);
   if (schema === undefined || problems.length > 0) return { problems };
 
-  const handlers = plugin as unknown as Readonly<Record<string, unknown>>;
-  const phases = PHASES.filter(([handler]) => handlers[handler] !== undefined);
+  const phases = PHASES.filter(([handler]) => takesPart(plugin, handler));
   return {
     name,
     plugin: plugin.name,

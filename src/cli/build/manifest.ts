@@ -1,6 +1,6 @@
 /** manifest.json: what is in a folder of built plugins, for whoever deploys it. */
 import { createHash } from "node:crypto";
-import { LUA_NAMES, PHASES } from "../../http/phases.js";
+import { LUA_NAMES, PHASES, takesPart } from "../../http/phases.js";
 import type { Plugin } from "../../sdk/plugin.js";
 import type { StandardSchemaV1 } from "../../sdk/standard-schema.js";
 
@@ -58,7 +58,7 @@ export function describe(
     name,
     version,
     priority,
-    phases: PHASES.filter((phase) => plugin[phase] !== undefined).map((phase) => LUA_NAMES[phase]),
+    phases: PHASES.filter((phase) => takesPart(plugin, phase)).map((phase) => LUA_NAMES[phase]),
     schema: schemaOf(plugin),
     needs: { vars: needs?.vars ?? [], ctx: needs?.ctx ?? [] },
     file,

@@ -41,6 +41,63 @@ describe("a request that goes to another node", () => {
     ));
 });
 
+describe("response fields that are in place of the upstream's", () => {
+  const NAME = "access-control-allow-origin";
+  const set = (name: string, phase: string): string => `
+    export default definePlugin({
+      name: "${name}",
+      ${phase}(ctx) { ctx.response.headers.set("${NAME}", "${name}"); },
+    });`;
+  const declares = (name: string): string => `
+    export default definePlugin({
+      name: "${name}",
+      responseHeaders: () => ({ "${NAME}": "${name}", "x-powered-by": null }),
+    });`;
+  /** What the client gets of this field, by path. */
+  const gets = async (a: Apisix, expected: Record<string, string>): Promise<void> => {
+    for (const [path, value] of Object.entries(expected)) {
+      a.upstream.on(path, (_request, response) => {
+        response.setHeader(NAME, "*").setHeader("x-powered-by", "its").end("x");
+      });
+      const { status, headers } = await a.ask(path);
+      assert.deepEqual([status, headers[NAME]], [200, value], path);
+    }
+  };
+
+  it("are set before it, or declared, by plugins with no handler of the response's", () =>
+    withTypescript(
+      {
+        typescript: {
+          early: set("early", "rewrite"),
+          latest: set("latest", "beforeProxy"),
+          declares: declares("declares"),
+        },
+        routes: [
+          { uri: "/early", plugins: { early: {} } },
+          { uri: "/latest", plugins: { early: {}, latest: {} } },
+          { uri: "/declares", plugins: { early: {}, declares: {} } },
+        ],
+      },
+      async (a) => {
+        await gets(a, { "/early": "early", "/latest": "latest", "/declares": "declares" });
+        assert.equal((await a.ask("/declares")).headers["x-powered-by"], undefined);
+      },
+    ));
+
+  it("are those of the plugins of hooks, too", () =>
+    withHooks(
+      { early: set("early", "access"), declares: declares("declares") },
+      {
+        routes: [
+          { uri: "/pre", plugins: hookConf("pre-req", [["early", {}]]) },
+          { uri: "/post", plugins: hookConf("post-req", [["early", {}]]) },
+          { uri: "/resp", plugins: hookConf("post-resp", [["declares", {}]]) },
+        ],
+      },
+      (a) => gets(a, { "/pre": "early", "/post": "early", "/resp": "declares" }),
+    ));
+});
+
 describe("a plugin of type auth", () => {
   /** Finds the consumer in its rewrite, and tells in each phase which configuration it has. */
   const gate = `

@@ -294,7 +294,7 @@ describe("docs/phases.md", () => {
       delayedBodyFilter() {},
       log() {},
     });
-    const chain = new Chain([
+    const { phases } = new Chain([
       {
         instance: {
           loaded: all,
@@ -303,6 +303,7 @@ describe("docs/phases.md", () => {
           conf: {},
           metadata: undefined,
           log: { error() {}, warn() {}, notice() {}, info() {}, debug() {} },
+          declared: [],
           state: undefined,
         },
         options: {},
@@ -316,7 +317,7 @@ describe("docs/phases.md", () => {
     for (const [name, ...cells] of defaults) {
       const phase = plain(name);
       test(`${phase}: ${cells.join(", ")}`, async () => {
-        const { on_error, on_timeout, on_overload } = chain[luaName(phase)] ?? {};
+        const { on_error, on_timeout, on_overload } = phases[luaName(phase)] ?? {};
         assert.deepEqual([on_error, on_timeout, on_overload].map(shown), cells);
         const { reply, refused } = await attempt(phase, "throw");
         assert.ok(refused, "nothing is in the error log");

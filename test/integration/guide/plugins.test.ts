@@ -38,6 +38,7 @@ describe("docs/plugins.md", () => {
       ...{
         phases: true,
         bufferResponse: true,
+        responseHeaders: true,
         setup: true,
         teardown: true,
         handoff: true,

@@ -304,7 +304,7 @@ describe("fields of a response", () => {
       async (nginx) => {
         await nginx.ask("/");
         await until("the log tells of it", () =>
-          /edits, log, .*not checked again: x-page \(run/.test(nginx.errorLog()),
+          /edits, log, .*are sent as they came: x-page \(run/.test(nginx.errorLog()),
         );
       },
     ));

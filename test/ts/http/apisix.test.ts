@@ -217,7 +217,7 @@ describe("hooks", () => {
   });
   const configured = async (plugins: Plugin[], members: Member[]) => {
     const { engine } = open(...plugins);
-    const phases = await engine.configure(1, members);
+    const { phases } = await engine.configure(1, members);
     const run = (phase: number) =>
       engine.run(head({ phase, requestFields: [] }), null, null, null, caller());
     return { phases, run };
@@ -334,7 +334,7 @@ describe("a worker's part of a plugin", () => {
   test("is set up and torn down by init and destroy, and answers its routes", async () => {
     events.length = 0;
     const { engine } = open(define("1"));
-    const phases = await engine.configure(1, [worker]);
+    const { phases } = await engine.configure(1, [worker]);
     assert.deepEqual(Object.keys(phases), ["content"]);
     const ask = async (route: string): Promise<unknown[]> => {
       const bytes = head({ phase: PhaseNumber.content });
@@ -368,7 +368,8 @@ describe("a worker's part of a plugin", () => {
 
   test("has no phase when it has no routes", async () => {
     const { engine } = open({ name: "starts", apisix: { init: () => 1 } });
-    assert.deepEqual(await engine.configure(1, [["starts", null, { worker: true }]]), {});
+    const described = await engine.configure(1, [["starts", null, { worker: true }]]);
+    assert.deepEqual(described, { phases: {}, fields: null });
   });
 
   test("whose init fails is told of as a setup that fails", async () => {

@@ -43,7 +43,8 @@ describe("beforeProxy", () => {
     })) as unknown[];
     assert.deepEqual(changes.slice(0, 3), [Change.failed, "late", 500]);
     const { engine } = open({ name: "late", beforeProxy() {} });
-    const { before_proxy: described } = await engine.configure(1, [["late", null]]);
+    const { phases } = await engine.configure(1, [["late", null]]);
+    const described = phases["before_proxy"];
     assert.deepEqual(
       [described?.on_error, described?.on_timeout, described?.on_overload],
       [500, 504, 503],
@@ -123,7 +124,7 @@ describe("delayedBodyFilter", () => {
 
   test("goes on with its own run beside bodyFilter's, for one token and request", async () => {
     const { engine } = open(both);
-    const phases = await engine.configure(1, [["both", null]]);
+    const { phases } = await engine.configure(1, [["both", null]]);
     assert.deepEqual(Object.keys(phases), ["body_filter", "delayed_body_filter"]);
     const send = async (phase: number, flags: number, piece: string): Promise<string> => {
       const bytes = Buffer.from(piece);
@@ -151,7 +152,7 @@ describe("delayedBodyFilter", () => {
   test("gets the whole of a body that bodyFilter has collected, and is not collected for", async () => {
     const whole = { ...both, name: "whole", bufferResponse: { maxBytes: 100 } };
     const { engine } = open(whole);
-    const phases = await engine.configure(1, [["whole", null]]);
+    const { phases } = await engine.configure(1, [["whole", null]]);
     assert.equal(phases["body_filter"]?.buffer_bytes, 100);
     assert.equal(phases["delayed_body_filter"]?.buffer_bytes, null);
     const kit = await testPlugin(whole);

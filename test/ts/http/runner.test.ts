@@ -132,7 +132,7 @@ describe("a file of the runner's", () => {
 
   test("takes what Lua gives it in any other nginx", async () => {
     const { engine } = engineFor(loaded(Say));
-    const phases = await engine.configure(1, [["old", { body: "you" }]]);
+    const { phases } = await engine.configure(1, [["old", { body: "you" }]]);
     assert.deepEqual(Object.keys(phases), ["rewrite"]);
     const bytes = head({ phase: PhaseNumber.rewrite });
     assert.deepEqual(await engine.run(bytes, null, null, null, caller()), said("you"));

@@ -47,7 +47,7 @@ end
 
 
 function _M.answer(state, status, body)
-    state.deleted = nil -- there is no other response
+    state.overrides = nil -- there is no other response
     state.status = status
     if has_body(status) then
         state.body = body or ""
@@ -56,7 +56,7 @@ end
 
 
 function _M.answering(state)
-    state.deleted = nil
+    state.overrides = nil
     core.response.set_response_source(state.api_ctx, "apisix")
 end
 

@@ -95,7 +95,7 @@ function _M.new(spec)
         -- In a hook the plugins' rewrite runs their access handlers, too.
         phases.add(object, runner, name, name == "access" and { "rewrite" } or nil)
     end
-    phases.add_for_bodies(object, runner)
+    phases.complete(object, runner)
     return object
 end
 

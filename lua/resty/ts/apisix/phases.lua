@@ -5,6 +5,7 @@
 
 local auth = require "resty.ts.apisix.auth"
 local contexts = require "resty.ts.apisix.contexts"
+local fields = require "resty.ts.http.fields"
 local gateway = require "resty.ts.apisix.gateway"
 local request = require "resty.ts.http.request"
 local run = require("resty.ts.http.run").unchecked
@@ -132,14 +133,25 @@ local function ask(plugin)
 end
 
 
--- Adds to an object that filters bodies what it has no handler for, and must have for that.
-function _M.add_for_bodies(object, plugin)
-    if not object.body_filter and not object.delayed_body_filter then
-        return
+-- What was set before the response is in place of the upstream's.
+local function override()
+    local state = peek_state()
+    if state and state.overrides then
+        fields.override(state)
     end
-    object.header_filter = object.header_filter or header_filter(plugin)
-    if not object.rewrite and not object.access and not object.before_proxy then
-        object.access = ask(plugin)
+end
+
+
+-- Adds to an object what it has no handler for, and must have for those that it has.
+function _M.complete(object, plugin)
+    local waits = object.rewrite or object.access or object.before_proxy
+    if object.body_filter or object.delayed_body_filter then
+        object.header_filter = object.header_filter or header_filter(plugin)
+        if not waits then
+            object.access = ask(plugin)
+        end
+    elseif waits then
+        object.header_filter = object.header_filter or override
     end
 end
 

@@ -106,7 +106,7 @@ local function add_phases(object, spec, item_fields)
         end
         phases.add(object, runner, name, name == "access" and runs or nil)
     end
-    phases.add_for_bodies(object, runner)
+    phases.complete(object, runner)
     if runner.auth and not object.rewrite then
         object.rewrite = auth.beginning(spec.name)
     end

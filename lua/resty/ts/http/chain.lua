@@ -260,7 +260,7 @@ end
 -- it.
 local function learn(chain, client, token, generation, described)
     local phases = {}
-    for name, description in pairs(described) do
+    for name, description in pairs(described.phases) do
         if description ~= null then
             phases[name] = prepare(description)
         end
@@ -268,10 +268,11 @@ local function learn(chain, client, token, generation, described)
     local version = known[token]
     if not version then
         version = { chain = chain, client = client, token = token, generation = nil, phases = nil,
-                    filters_body = false, flight = nil }
+                    fields = nil, filters_body = false, flight = nil }
         known[token] = version
     end
     version.generation, version.phases = generation, phases
+    version.fields = list_or_nil(described.fields)
     version.filters_body = phases.body_filter ~= nil or phases.delayed_body_filter ~= nil
     return version
 end

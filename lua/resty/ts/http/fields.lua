@@ -23,6 +23,7 @@ local header = ngx.header
 local error = error
 local ipairs = ipairs
 local next = next
+local ngx = ngx
 local type = type
 local find, lower, gsub, rep = string.find, string.lower, string.gsub, string.rep
 
@@ -34,6 +35,8 @@ local ELSEWHERE = {
 }
 local REQUEST_FIELD, RESPONSE_FIELD, APPEND_REQUEST_FIELD = 1, 5, 22
 local CODING = "Content-Encoding"
+-- A value that the module sets as it is.
+local PLAIN = "^[\t -~\128-\255]+$"
 
 local bytes_ptr = ffi.typeof("uint8_t *")
 local list_ptr = ffi.typeof("const rts_nginx_list_t *")
@@ -248,22 +251,29 @@ local function write_request(state, what, name, all)
 end
 
 
--- A plugin has deleted a response's field. Before the response is known this is done once more when
--- it is: delete_late.
-local function note_deleted(state, name)
-    if get_phase() ~= "header_filter" then
-        state.deleted = state.deleted or {}
-        state.deleted[lower(name)] = 0
+-- A plugin has set or deleted a response's field. What is added of the name before the response is
+-- known is left out then (override). kept: how many fields are the plugin's, 0: none; of one that
+-- nginx has elsewhere the value.
+local function note(state, name, kept)
+    if get_phase() == "header_filter" then
+        return
+    end
+    local overrides = state.overrides
+    if overrides then
+        overrides[lower(name)] = kept
+    else
+        state.overrides = { [lower(name)] = kept }
     end
 end
 
 
--- Plugins have set a response's field: so many of them stay.
-local function note_set(state, name)
-    local all = state.deleted
-    if all and all[lower(name)] then
-        all[lower(name)] = lib.rts_drop_listed(response_list(get_request()), name, #name,
-                                               MOST_FIELDS)
+-- The same when a field was added: so many stay where it has been set or deleted.
+local function note_added(state, name)
+    local overrides = state.overrides
+    local key = overrides and lower(name)
+    if key and overrides[key] then
+        local list = response_list(get_request()) -- loads `lib`
+        overrides[key] = lib.rts_drop_listed(list, name, #name, MOST_FIELDS)
     end
 end
 
@@ -274,8 +284,10 @@ function _M.set_response(state, name, value)
         return _M.delete_response(state, name)
     end
     header[name] = value
-    if state.deleted then
-        note_set(state, name)
+    if type(value) == "table" then
+        note(state, name, #value)
+    else
+        note(state, name, ELSEWHERE[lower(name)] and value or 1)
     end
 end
 
@@ -295,16 +307,14 @@ local remove_response = _M.remove_response
 
 function _M.delete_response(state, name)
     remove_response(name)
-    note_deleted(state, name)
+    note(state, name, 0)
 end
 
 
 -- The change 16.
 function _M.append_response(state, name, value)
     set_response(nil, name, value, true)
-    if state.deleted then
-        note_set(state, name)
-    end
+    note_added(state, name)
 end
 
 
@@ -320,10 +330,10 @@ function _M.write(state, what, name, all)
     for i = 1, #all do
         push(list, name, all[i])
     end
-    if #all == 0 then
-        note_deleted(state, name)
+    if what == RESPONSE_FIELD then
+        note(state, name, #all)
     else
-        note_set(state, name)
+        note_added(state, name)
     end
 end
 
@@ -348,7 +358,7 @@ end
 -- Returns a function that sets a response's field to what it is now.
 function _M.save_response(state, name)
     local all = response_values(name)
-    local deleted = state.deleted and state.deleted[lower(name)]
+    local kept = state.overrides and state.overrides[lower(name)]
     return function()
         if ELSEWHERE[lower(name)] then
             header[name] = all[1]
@@ -356,8 +366,8 @@ function _M.save_response(state, name)
             header[name] = nil
             _M.write(state, RESPONSE_FIELD, name, all)
         end
-        if state.deleted then
-            state.deleted[lower(name)] = deleted
+        if state.overrides then
+            state.overrides[lower(name)] = kept
         end
     end
 end
@@ -383,16 +393,57 @@ function _M.save_request(state, name)
 end
 
 
--- The response is known: what was deleted before goes, but for what plugins have set since.
-function _M.delete_late(state)
-    for name, kept in next, state.deleted do
-        if kept == 0 then
+-- Leaves the first fields of this name in the response. One that is to be alone is set anew: nginx
+-- and its Lua module have a pointer to some, which may be to any of several.
+local function keep_first(name, kept)
+    local list = response_list(get_request())
+    if kept == 1 then
+        local field = lib.rts_next_listed(list, name, #name, nil, 0)
+        if field == nil or lib.rts_next_listed(list, name, #name, field, 0) == nil then
+            return
+        end
+        local spelt = ffi_str(field.name.data, field.name.bytes)
+        local value = ffi_str(field.value.data, field.value.bytes)
+        if not find(name, "_", 1, true) and find(value, PLAIN) then
             remove_response(name)
-        else
-            lib.rts_drop_listed(response_list(get_request()), name, #name, kept)
+            header[spelt] = value
+            return
         end
     end
-    state.deleted = nil
+    lib.rts_drop_listed(list, name, #name, kept)
+end
+
+
+-- The response is known: what was added to fields since plugins have set or deleted them goes.
+function _M.override(state)
+    for name, kept in next, state.overrides do
+        if kept == 0 then
+            remove_response(name)
+        elseif type(kept) == "number" then
+            keep_first(name, kept)
+        elseif ngx.var["upstream_http_" .. gsub(name, "-", "_")] then
+            remove_response(name)
+            header[name] = kept
+        end
+    end
+    state.overrides = nil
+end
+
+
+-- The names of those of which more was sent than plugins have set, as override was not called.
+function _M.not_overridden(state)
+    local names = {}
+    for name, kept in next, state.overrides do
+        local all = response_values(name)
+        local more = all[1] ~= kept
+        if type(kept) == "number" then
+            more = #all > kept
+        end
+        if more then
+            names[#names + 1] = name
+        end
+    end
+    return names
 end
 
 

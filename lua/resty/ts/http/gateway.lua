@@ -39,7 +39,7 @@ _M.has_body = has_body
 -- Answers the client and ends the request. body: string or nil. HEAD has the length of a body that
 -- is there, and without one that which is set, if any.
 function _M.answer(state, status, body)
-    state.deleted = nil -- there is no other response
+    state.overrides = nil -- there is no other response
     ngx.status = status
     local is_head = ngx_req.get_method() == "HEAD"
     if has_body(status) and (body or not is_head) then
@@ -56,7 +56,7 @@ end
 
 -- An answer is on its way that is sent piece by piece.
 function _M.answering(state)
-    state.deleted = nil
+    state.overrides = nil
 end
 
 

@@ -35,8 +35,8 @@ local last_id = 0
 -- bodies, delayed_bodies: a chain -> the body that it filters.
 -- body: the one of these that is being filtered, or nil.
 -- replaces: whether header_filter may put an answer of its own in the response's place.
--- deleted: response fields that plugins have deleted before the response was known -> how many of
--- the name they have set since; nil.
+-- overrides: response fields that plugins have set or deleted before the response was known -> how
+-- many of the name are theirs, or the value (fields.lua); nil.
 -- auth_confs: in APISIX, a plugin of type "auth" -> the configuration that it began with, or nil.
 -- failed, failed_kind: the chain that could not be configured, so that it is tried and logged once,
 -- and which policy is for that.

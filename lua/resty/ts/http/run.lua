@@ -9,6 +9,7 @@ local asks = require "resty.ts.asks"
 local body_state = require "resty.ts.http.body"
 local chain_methods = require("resty.ts.http.chain").methods
 local changes = require "resty.ts.http.changes"
+local fields = require "resty.ts.http.fields"
 local host = require "resty.ts.http.host"
 local journal = require "resty.ts.http.journal"
 local outbox = require "resty.ts.http.outbox"
@@ -40,7 +41,7 @@ local MARGIN_MS = 100
 local UNCARRIED = { bad_argument = true, too_large = true }
 
 local apply = changes.apply
-local delete_late = require("resty.ts.http.fields").delete_late
+local override = fields.override
 local undo_all = journal.undo_all
 local view = snapshot.view
 -- The chunk of a body, as an argument.
@@ -78,6 +79,9 @@ function ready(phase, chain, deadline)
         end
         local p = version.phases[phase.name]
         if not p then
+            if version.fields and phase.answers then
+                request.get()[chain] = version
+            end
             return nil
         end
         local state = request.get()
@@ -321,8 +325,8 @@ end
 
 local function run_header_filter(phase, chain)
     local known = request.peek()
-    if known and known.deleted then
-        delete_late(known)
+    if known and known.overrides then
+        override(known)
     end
     local p, client, state, token = ready(phase, chain)
     client = client or host.client(chain.place)
@@ -331,6 +335,11 @@ local function run_header_filter(phase, chain)
     if filters_body then
         state = request.get()
         whole.begin(state)
+    end
+    -- They need no environment: the last one's are sent while the next one starts.
+    local last = version or known and known[chain] or chain.version
+    if last and last.fields then
+        apply(request.get(), last.fields)
     end
     if p then
         cross(client, phase, p, token, state, 0, nil, chain)
@@ -402,16 +411,15 @@ local function run_body_filter(phase, chain)
 end
 
 
--- What was deleted before the response was known has been sent.
-local function tell_undeleted(phase, chain, state)
-    local names = {}
-    for name in pairs(state.deleted) do
-        names[#names + 1] = name
+-- What plugins have set or deleted before the response was known was sent as it came.
+local function tell_not_overridden(phase, chain, state)
+    local names = fields.not_overridden(state)
+    state.overrides = nil
+    if #names > 0 then
+        policy.log(phase, chain.title, "response fields that were set or deleted before the "
+                   .. "response was known are sent as they came: " .. table_concat(names, ", ")
+                   .. " (run the plugin in header_filter_by_lua*, too)")
     end
-    state.deleted = nil
-    policy.log(phase, chain.title, "response fields deleted before the response was known: not "
-               .. "checked again: " .. table_concat(names, ", ")
-               .. " (run the plugin in header_filter_by_lua*, too)")
 end
 
 
@@ -441,8 +449,8 @@ end
 
 local function run_log(phase, chain)
     local known = request.peek()
-    if known and known.deleted then
-        tell_undeleted(phase, chain, known)
+    if known and known.overrides then
+        tell_not_overridden(phase, chain, known)
     end
     local p, client, state, token = ready_to_log(phase, chain)
     if not p then
