@@ -10,9 +10,10 @@
  *       proxy_pass http://backend;
  *     }
  *
- * Preflights are answered in rewrite, before any authentication: browsers send them without one.
+ * Preflights are answered in rewrite, before any authentication: browsers send them without one. The
+ * fields that rewrite sets are in place of the upstream's: header_filter does that without a call.
  */
-import { definePlugin, Type, type HttpResponse, type ReadonlyHttpRequest } from "resty-ts";
+import { definePlugin, Type, type ReadonlyHttpRequest } from "resty-ts";
 
 /** "https://*.example.net" stands for any name below example.net, and not for example.net itself. */
 function originMatcher(origins: readonly string[]): (origin: string) => boolean {
@@ -30,14 +31,6 @@ function isPreflight({ method, headers }: ReadonlyHttpRequest): boolean {
   return (
     method === "OPTIONS" && headers.has("origin") && headers.has("access-control-request-method")
   );
-}
-
-/** Caches must not give one origin's answer to another. */
-function vary(response: HttpResponse, name: string): void {
-  const names = (response.headers.get("vary") ?? "").toLowerCase().split(/\s*,\s*/);
-  if (!names.includes(name.toLowerCase()) && !names.includes("*")) {
-    response.headers.append("vary", name);
-  }
 }
 
 export default definePlugin({
@@ -84,33 +77,29 @@ export default definePlugin({
   },
 
   rewrite(ctx, { conf, state: allowed }) {
-    if (!isPreflight(ctx.request)) return undefined;
     const { headers } = ctx.response;
     const origin = allowed(ctx.request.headers.get("origin"));
-    headers.set("vary", "origin, access-control-request-method, access-control-request-headers");
+    // What the upstream says of origins does not count: this is the place that knows.
+    headers.delete("access-control-allow-origin");
+    headers.delete("access-control-allow-credentials");
     if (origin !== null) {
       headers.set("access-control-allow-origin", origin);
       if (conf.credentials) headers.set("access-control-allow-credentials", "true");
+    }
+    if (!isPreflight(ctx.request)) {
+      // Caches must not give one origin's answer to another.
+      if (origin !== "*") headers.append("vary", "origin");
+      if (origin !== null && conf.exposeHeaders.length > 0) {
+        headers.set("access-control-expose-headers", conf.exposeHeaders.join(", "));
+      }
+      return undefined;
+    }
+    headers.set("vary", "origin, access-control-request-method, access-control-request-headers");
+    if (origin !== null) {
       headers.set("access-control-allow-methods", conf.methods.join(", "));
       headers.set("access-control-allow-headers", conf.headers.join(", "));
       headers.set("access-control-max-age", String(conf.maxAgeSeconds));
     }
     return ctx.exit(204);
-  },
-
-  headerFilter(ctx, { conf, state: allowed }) {
-    if (isPreflight(ctx.request)) return;
-    const { headers } = ctx.response;
-    const origin = allowed(ctx.request.headers.get("origin"));
-    if (origin !== "*") vary(ctx.response, "origin");
-    // What the upstream says of origins does not count: this is the place that knows.
-    headers.delete("access-control-allow-origin");
-    headers.delete("access-control-allow-credentials");
-    if (origin === null) return;
-    headers.set("access-control-allow-origin", origin);
-    if (conf.credentials) headers.set("access-control-allow-credentials", "true");
-    if (conf.exposeHeaders.length > 0) {
-      headers.set("access-control-expose-headers", conf.exposeHeaders.join(", "));
-    }
   },
 });

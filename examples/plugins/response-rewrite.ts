@@ -107,6 +107,11 @@ export default definePlugin({
   }),
   bufferResponse: { maxBytes: MAX_BYTES },
 
+  responseHeaders: ({ set, remove }) => ({
+    ...Object.fromEntries(remove.map((name) => [name, null])),
+    ...set,
+  }),
+
   setup(conf) {
     return conf.replace.map(({ pattern, flags, with: text }) => ({
       pattern: new RegExp(pattern, flags),
@@ -118,8 +123,6 @@ export default definePlugin({
     const { response } = ctx;
     const status = conf.status[String(response.status)];
     if (status !== undefined) response.status = status;
-    for (const name of conf.remove) response.headers.delete(name);
-    for (const [name, value] of Object.entries(conf.set)) response.headers.set(name, value);
     for (const [name, value] of Object.entries(conf.append)) response.headers.append(name, value);
     if (conf.replace.length + conf.json.length === 0) return;
     if (!isText(response.headers.get("content-type") ?? "")) return;

@@ -29,7 +29,7 @@ const CASES: Record<string, [calls: number, request: GatewayRequest]> = {
   "/request-validation": [2, { method: "POST", headers: json, body: "{}" }],
   "/no-body": [1, {}],
   "/response-rewrite": [2, {}],
-  "/cors": [2, { headers: { origin: "https://a.org" } }],
+  "/cors": [1, { headers: { origin: "https://a.org" } }],
   "/ab-upstream": [1, {}],
   "/access-logger": [0, {}],
 };

@@ -21,7 +21,7 @@ describe("resty-ts build", () => {
     const out = join(folderOf(t), "out");
     const { code, stdout, stderr } = await build(EXAMPLES, out);
     assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
-    assert.match(stdout, /^built {5}cors\.mjs \(rewrite, header_filter\)$/m);
+    assert.match(stdout, /^built {5}cors\.mjs \(rewrite\)$/m);
     const { plugins, external } = manifestOf(out);
     assert.deepEqual(external, {});
     for (const { file, sha256 } of plugins) {
@@ -131,5 +131,8 @@ describe("resty-ts build", () => {
     writeFileSync(join(plugins, "a.ts"), pluginText("a", "log() {}"));
     await build(plugins, out);
     assert.deepEqual(manifestOf(out).plugins[0]?.phases, ["log"]);
+    writeFileSync(join(plugins, "a.ts"), pluginText("a", "log() {}, responseHeaders: () => ({})"));
+    await build(plugins, out);
+    assert.deepEqual(manifestOf(out).plugins[0]?.phases, ["header_filter", "log"]);
   });
 });

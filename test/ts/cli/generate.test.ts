@@ -46,7 +46,7 @@ describe("resty-ts apisix generate", () => {
       plugin("ab-upstream", 1000, "access"),
       plugin("access-logger", 400, "log"),
       { ...plugin("ai-gateway", 0, "access"), content: true },
-      plugin("cors", 4000, "rewrite", "header_filter"),
+      plugin("cors", 4000, "rewrite"),
       plugin("jwt-auth", 2510, "access"),
       plugin("rate-limit", 1001, "access"),
       plugin("request-validation", 2800, "access"),

@@ -10,7 +10,5 @@ export default definePlugin({
     return Response.json({ text: `${conf.greeting}, ${name}!` });
   },
 
-  headerFilter(ctx) {
-    ctx.response.headers.set("x-served-by", "hello");
-  },
+  responseHeaders: () => ({ "x-served-by": "hello" }),
 });
