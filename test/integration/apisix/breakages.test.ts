@@ -296,7 +296,7 @@ describe("handlers that do not come back", () => {
   /** A hook on responses, with deadlines that are soon over, beside a route that must go on. */
   const withResponses = (
     code: string,
-    settings: Record<string, number>,
+    settings: Record<string, number | boolean>,
     log: RegExp,
     body: (a: Apisix) => Promise<void>,
   ): Promise<void> =>
