@@ -43,7 +43,7 @@ const PLUGINS: Readonly<Record<string, string>> = {
     `function _M.access(conf, ctx) core.request.set_header(ctx, "x-req", "1") end
      function _M.header_filter(conf, ctx) core.response.set_header("x-resp", "1") end`,
   ),
-  "ts-apisix": tsPlugin("ts-apisix", "bench-apisix", `{ "access" }`),
+  "ts-apisix": tsPlugin("ts-apisix", "bench-kept", `{ "access" }`),
   "ts-apisix-filter": tsPlugin("ts-apisix-filter", "bench-filter", `{ "access", "header_filter" }`),
 };
 

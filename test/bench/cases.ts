@@ -22,7 +22,7 @@ export function servedAs(target: Target): ServedTarget {
 
 export const CASES = [
   ...["echo", "header", "jwt", "fields", "access", "headers", "filter"],
-  ...["body", "body-100k", "apisix", "apisix-filter", "cpu"],
+  ...["declared", "kept", "body", "body-100k", "apisix", "apisix-filter", "cpu"],
 ] as const;
 export type Case = (typeof CASES)[number];
 
@@ -36,6 +36,8 @@ export const PLUGIN_CASES: ReadonlyMap<LoadCase, number> = new Map([
   ["access", 1],
   ["headers", 1],
   ["filter", 2],
+  ["declared", 1],
+  ["kept", 1],
   ["body", 2],
   ["body-100k", 8],
   ["apisix", 1],
@@ -51,6 +53,8 @@ const SERVED_BY: Readonly<Partial<Record<Case, readonly Target[]>>> = {
   access: BRIDGED,
   headers: FILTERING,
   filter: FILTERING,
+  declared: BRIDGED,
+  kept: BRIDGED,
   body: FILTERING,
   "body-100k": FILTERING,
   apisix: ["lua", "ts"],
@@ -110,6 +114,14 @@ function plainCase(body: string, answered: Headers): CaseDefinition {
   return { query: "", measured: ok(REQUEST_HEADERS, body, answered), others: [] };
 }
 
+/** The response field is the plugin's, though the upstream may send it as well. */
+function overriding(): CaseDefinition {
+  const others = [
+    { ...ok({ ...REQUEST_HEADERS, "x-conflict": "1" }, "1", SET), what: "a conflict" },
+  ];
+  return { ...plainCase("1", SET), others };
+}
+
 // The text of `bench_lua.answer`, and what a filter makes of its last line.
 export const LINE = `{"id": 4711, "name": "An article", "price": 12.50, "stock": 30}\n`;
 const SECRET_LINE = "password=hunter2\n";
@@ -147,6 +159,8 @@ const DEFINITIONS: Readonly<Record<LoadCase, CaseDefinition>> = {
   access: plainCase("1", {}),
   headers: plainCase("ok", SET),
   filter: plainCase("1", SET),
+  declared: overriding(),
+  kept: overriding(),
   body: bodyCase(1024),
   "body-100k": bodyCase(100 * 1024),
   // The upstream echoes the request field that the plugin has set.

@@ -63,6 +63,14 @@ export function goalsText(
       if (ts) least(`${name}, ${connections}: ts / lua`, ts.ratioToLua, goal);
     }
   }
+  for (const name of ["declared", "kept"]) {
+    for (const { target, connections, ratioToLua } of free.filter((one) => one.case === name)) {
+      const access = row("access", "ts", connections);
+      if (target !== "ts" || access === undefined) continue;
+      const what = `${name}, ${String(connections)}: ts / lua, of access`;
+      least(what, ratioToLua / access.ratioToLua, 0.95);
+    }
+  }
   for (const [name, crossings] of PLUGIN_CASES) {
     const ts = free.findLast((one) => one.case === name && one.target === "ts");
     if (ts === undefined) continue;

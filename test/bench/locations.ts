@@ -40,6 +40,8 @@ export const plugin = (phase: string, name: string, conf?: string): string => {
 const OK = lua("ok");
 const USER = lua("user");
 const FIELD = lua("field");
+// May have the response field, too: the plugin's is to take its place.
+const UPSTREAM = lua("upstream");
 const BODY = lua("answer", "1024");
 const BODY_100K = lua("answer", "100 * 1024");
 
@@ -71,6 +73,16 @@ const LOCATIONS: Readonly<Record<ServedTarget, readonly string[]>> = {
       content: FIELD,
       header_filter: lua("set_response_field"),
     }),
+    location("/lua/declared", {
+      access: lua("set_field"),
+      content: UPSTREAM,
+      header_filter: lua("set_response_field"),
+    }),
+    location("/lua/kept", {
+      access: lua("set_both"),
+      content: UPSTREAM,
+      header_filter: lua("set_kept"),
+    }),
     location("/lua/body", { content: BODY, body_filter: lua("mask") }),
     location("/lua/body-100k", { content: BODY_100K, body_filter: lua("mask") }),
   ],
@@ -89,6 +101,16 @@ const LOCATIONS: Readonly<Record<ServedTarget, readonly string[]>> = {
       access: plugin("access", "filter"),
       content: FIELD,
       header_filter: plugin("header_filter", "filter"),
+    }),
+    location("/ts/declared", {
+      access: plugin("access", "declared", `{ value = "1" }`),
+      content: UPSTREAM,
+      header_filter: plugin("header_filter", "declared"),
+    }),
+    location("/ts/kept", {
+      access: plugin("access", "kept"),
+      content: UPSTREAM,
+      header_filter: plugin("header_filter", "kept"),
     }),
     pluginBody("/ts/body", BODY),
     pluginBody("/ts/body-100k", BODY_100K),

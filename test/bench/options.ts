@@ -83,7 +83,10 @@ function targetsOf(given: string | undefined, quick: boolean): Target[] {
 
 // What has one worker.
 const SINGLE: readonly Case[] = ["apisix", "apisix-filter", "cpu"];
-const NOT_QUICK: readonly Case[] = ["apisix", "apisix-filter", "access", "body", "body-100k"];
+const NOT_QUICK: readonly Case[] = [
+  ...(["access", "declared", "kept", "body", "body-100k"] as const),
+  ...(["apisix", "apisix-filter"] as const),
+];
 
 function casesOf(given: string | undefined, quick: boolean, workers: number): Case[] {
   const cases = listOf("cases", given, CASES);

@@ -1,6 +1,7 @@
 -- The pure-Lua side of the benchmark: the same work as handlers/bench.ts and plugins/, with no hop.
 
 local jwt = require "bench_jwt"
+local add_header = require("ngx.resp").add_header
 
 local _M = {}
 
@@ -39,6 +40,15 @@ function _M.set_response_field()
     ngx.header["X-Resp"] = "1"
 end
 
+function _M.set_both()
+    ngx.req.set_header("x-req", "1")
+    ngx.ctx.x_resp = "1"
+end
+
+function _M.set_kept()
+    ngx.header["X-Resp"] = ngx.ctx.x_resp
+end
+
 local SECRET = "hunter2"
 local MASK = ("*"):rep(#SECRET)
 
@@ -56,6 +66,14 @@ function _M.user()
 end
 
 function _M.field()
+    ngx.print(ngx.var.http_x_req)
+end
+
+-- As an upstream adds its fields, one of which may be a plugin's, too, if the request asks for it.
+function _M.upstream()
+    if ngx.var.http_x_conflict then
+        add_header("X-Resp", "0")
+    end
     ngx.print(ngx.var.http_x_req)
 end
 

@@ -3,7 +3,7 @@
 import { definePlugin } from "resty-ts";
 
 export default definePlugin({
-  name: "bench-apisix",
+  name: "bench-kept",
   access(ctx) {
     ctx.request.headers.set("x-req", "1");
     ctx.response.headers.set("x-resp", "1");
