@@ -93,7 +93,7 @@ for (const runtime of ["embedded", "process"] as const) {
           await nginx.ask(pathOf(name));
           await nginx.ask(pathOf(name));
           const before = await pace();
-          await wrk(nginx.url + pathOf(name), { connections: 256, seconds: 2 });
+          await wrk(nginx.url + pathOf(name), { connections: 1024, seconds: 2 });
           const { done, most, ticks } = await pace();
           assert.ok(done - before.done > 1000, `${String(done)} handlers ran`);
           assert.ok(most <= MOST, `${String(most)} handlers between two of ${String(ticks)} ticks`);

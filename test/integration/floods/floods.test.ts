@@ -174,6 +174,18 @@ const options = (runtime: string): NginxOptions => ({
           ngx.sleep(0.01)
       end
       t.reply(true)`),
+    // And with as many strings, made a few at a time: now and then its collector takes its time.
+    "/texts": content(`
+      for i = 1, 12 do
+          local texts = {}
+          for n = 1, ${String(MANY)} do
+              texts[n] = "a text of some length " .. n
+              if n % 2000 == 0 then
+                  ngx.sleep(0.001)
+              end
+          end
+      end
+      t.reply(true)`),
     "/add": content(`t.reply(ts.import("floods.ts").add(1, 2))`),
   },
   initWorker: `
@@ -191,7 +203,8 @@ for (const runtime of ["embedded", "process"]) {
     await withNginx(options(runtime), async (nginx) => {
       assert.equal((await nginx.json<{ value: number }>("/add")).value, 3);
       const idle = await whileAsked(nginx, "/idle");
-      const alone = Math.max(idle, await whileAsked(nginx, "/strings"));
+      const strings = await whileAsked(nginx, "/strings");
+      const alone = Math.max(idle, strings, await whileAsked(nginx, "/texts"));
       for (const path of Object.keys(locations)) {
         await t.test(path, async () => {
           const control = /large|many/.test(path) ? alone : idle;
@@ -204,6 +217,25 @@ for (const runtime of ["embedded", "process"]) {
     });
   });
 }
+
+test("a coroutine that is answered at once gives nginx its turn after 64 answers", () =>
+  withNginx(
+    {
+      ts: {},
+      locations: {
+        "/looks": content(`
+          local waiting, n = ts.internal.client().waiting, 0
+          while n < 1000 and waiting:may_look() do
+              n = n + 1
+          end
+          t.json(n)`),
+      },
+    },
+    async (nginx) => {
+      await untilState(nginx, "ready");
+      assert.ok((await nginx.json<number>("/looks")) <= 64);
+    },
+  ));
 
 /** A program that loads flooding-host.lua. */
 function floodingHost(kind: string): { path: string; remove: () => void } {
