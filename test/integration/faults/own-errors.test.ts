@@ -98,6 +98,19 @@ const options = (runtime: string): NginxOptions => ({
           sweep(self)
       end
       t.reply(true)`),
+    // Throws at the first of the beats to come.
+    "/fail-beat": content(`
+      local beat = client.beat
+      beats = 0
+      function client:beat()
+          beats = beats + 1
+          if beats == 1 then
+              error("thrown on purpose")
+          end
+          beat(self)
+      end
+      t.reply(true)`),
+    "/beats": content(`t.json(beats)`),
     "/never": `lua_check_client_abort on; ${content(`t.reply(ts.call(ts.import("answers.ts").never, { timeout_ms = 600000 }))`)}`,
   },
   allowLog: [/on purpose/, /resty\.ts: /, /stack traceback/, /lua entry thread aborted/],
@@ -131,6 +144,14 @@ for (const runtime of ["embedded", "process"]) {
         assert.equal((await nginx.quit(5000)).code, 0);
       });
     });
+
+    test("the beat of a worker that makes no calls", () =>
+      withNginx(options(runtime), async (nginx) => {
+        await settled(nginx);
+        await nginx.ask("/fail-beat");
+        await until("it goes on", async () => (await nginx.json<number>("/beats")) > 2);
+        assert.match(nginx.errorLog(), /the beat failed: .*on purpose/);
+      }));
 
     test("the sweep of a worker that exits", () =>
       withNginx(options(runtime), async (nginx) => {
