@@ -186,6 +186,16 @@ const early: readonly Case[] = [
     expect: { headers: { "access-control-allow-origin": ["own"] } },
   },
   {
+    title: "what a handler has set and nginx has, and is undone, is what it was before",
+    chain: [
+      ...ops(["rewrite", "response", "set", "X-Before", "own"]),
+      { plugin: decides, conf: { action: "asked, then throws" }, options: { onError: "open" } },
+    ],
+    vars: { known: "before" },
+    upstream: upstream([["X-Before", "its"]]),
+    expect: { headers: { "x-before": ["own"] }, failures: ["decides, access"] },
+  },
+  {
     title: "what a handler has set and nginx has, and is undone, takes nothing from the upstream's",
     chain: [
       { plugin: decides, conf: { action: "asked, then throws" }, options: { onError: "open" } },
