@@ -31,10 +31,18 @@ export interface LogParts {
 
 type Work = readonly [chain: Chain, head: Head, entry: LogEntry];
 
+/** The chain stays until its handlers have begun. */
+function held(chain: Chain, head: Head, entry: LogEntry): Work {
+  chain.hold();
+  return [chain, head, entry];
+}
+
 export class LogRuns {
   readonly #parts: LogParts;
   /** Batches of which not all entries have begun. */
   readonly #waiting = new Set<Promise<unknown>>();
+  /** A batch's entries begin when those of the one before have. */
+  #last: Promise<unknown> = Promise.resolve();
 
   constructor(parts: LogParts) {
     this.#parts = parts;
@@ -54,13 +62,12 @@ export class LogRuns {
       const head = new Head(entry[0]);
       const { token } = head;
       const chain = this.#parts.ready(token);
-      if (chain !== undefined) work.push([chain, head, entry]);
+      if (chain !== undefined) work.push(held(chain, head, entry));
       else if (late.get(token)?.push(entry) === undefined) late.set(token, [entry]);
     }
-    const begun = Promise.all([
-      this.#begin(work, pending),
-      ...[...late].map((one) => this.#beginLate(...one, pending)),
-    ]);
+    const own = this.#last.then(() => this.#begin(work, pending));
+    this.#last = own.catch(() => undefined); // it is `begun` that fails
+    const begun = Promise.all([own, ...[...late].map((one) => this.#beginLate(...one, pending))]);
     this.#waiting.add(begun);
     await begun.finally(() => this.#waiting.delete(begun));
     await Promise.all(pending);
@@ -77,19 +84,18 @@ export class LogRuns {
       if (chain === undefined) {
         throw new RestyTsError("bad_argument", `configuration ${token} is not known any more`);
       }
-      const work = entries.map((entry): Work => [chain, new Head(entry[0]), entry]);
+      const work = entries.map((entry) => held(chain, new Head(entry[0]), entry));
       await this.#begin(work, pending);
     } catch (error) {
       this.#drop(entries.length, error);
     }
   }
 
-  /** One after the other; their chains stay meanwhile. */
+  /** One after the other. */
   async #begin(work: readonly Work[], pending: Promise<void>[]): Promise<void> {
     const done = (): void => {
       this.#parts.logged(1, 0);
     };
-    for (const [chain] of work) chain.hold();
     for (const [chain, head, [, vars, ctx, endTime]] of work) {
       const input = { vars, ctx, chunk: null, deadline: Infinity, endTime };
       const running = this.#parts.start(chain, head, input);

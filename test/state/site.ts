@@ -39,7 +39,7 @@ async function leftOf(nginx: Nginx): Promise<Left> {
   return { requests, runs, streams, background, pending };
 }
 
-const sum = (left: Left): number => Object.values(left).reduce((all, one) => all + one, 0);
+const isNothing = (left: Left): boolean => Object.values(left).every((one) => one === 0);
 
 export interface Outcome {
   readonly left: Left;
@@ -55,7 +55,7 @@ function median(values: readonly number[]): number {
 /**
  * Sends so many requests of a kind.
  *
- * @returns what more is kept than before; when that is not nothing, `deadlineMs` after the last answer.
+ * @returns what is kept; when that is not nothing, `deadlineMs` after the last answer.
  */
 export async function tryKind(
   nginx: Nginx,
@@ -65,10 +65,7 @@ export async function tryKind(
 ): Promise<Outcome> {
   if (!KINDS.includes(kind)) throw new Error(`no kind: ${kind.name}`);
   // Node is up, and the chains are configured.
-  const before = await until("no call is pending", async () => {
-    const now = await leftOf(nginx);
-    return now.pending === 0 ? now : undefined;
-  });
+  await until("nothing is kept before", async () => isNothing(await leftOf(nginx)));
   const pids = nginx.allPids().filter((pid) => pid !== nginx.masterPid);
   const samples: number[] = [];
   const step = Math.max(1, Math.trunc(count / 300));
@@ -89,10 +86,8 @@ export async function tryKind(
       const now = await leftOf(nginx).catch(() => undefined);
       if (now === undefined) return false;
       looked = true;
-      left = Object.fromEntries(
-        Object.entries(now).map(([what, n]) => [what, n - before[what as keyof Left]]),
-      ) as Left;
-      return sum(left) === 0;
+      left = now;
+      return isNothing(left);
     },
     deadlineMs,
   ).catch((error: unknown) => {

@@ -1,5 +1,5 @@
 /** An engine without nginx, and the messages that Lua would send it. */
-import { type Caller, Engine } from "../../../src/http/engine.ts";
+import { type Caller, Engine, type EngineOptions } from "../../../src/http/engine.ts";
 import { encodeHead, type HeadParts } from "../../../src/http/head.ts";
 import { PhaseNumber } from "../../../src/http/phases.ts";
 import { checkDefinition } from "../../../src/http/definition.ts";
@@ -7,7 +7,9 @@ import { type Plugin, RestyTsError } from "../../../src/sdk/index.ts";
 
 const log = { error() {}, warn() {}, notice() {}, info() {}, debug() {} };
 
-export function open(...plugins: Plugin[]) {
+export const open = (...plugins: Plugin[]) => openWith({}, ...plugins);
+
+export function openWith(options: Partial<EngineOptions>, ...plugins: Plugin[]) {
   const reports: string[] = [];
   const engine = new Engine({
     async loadPlugin(name) {
@@ -22,6 +24,7 @@ export function open(...plugins: Plugin[]) {
       if (typeof value === "function") throw new TypeError(`a function at ${path}`);
     },
     stackOf: (error) => String(error),
+    ...options,
   });
   return { engine, reports };
 }
