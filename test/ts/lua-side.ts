@@ -58,8 +58,8 @@ export class LuaSide {
 
   /** Moves all four cursors, as a channel that has been in use for long has them. Before Channel is made. */
   startAt(cursor: number): void {
-    const { sqTail, sqHead, cqTail, cqHead } = this.#layout;
-    for (const word of [sqTail, sqHead, cqTail, cqHead])
+    const { sqTail, sqHead, sqBegun, cqTail, cqHead } = this.#layout;
+    for (const word of [sqTail, sqHead, sqBegun, cqTail, cqHead])
       Atomics.store(this.#words, word, cursor | 0);
   }
 
