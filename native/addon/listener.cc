@@ -1,8 +1,6 @@
 /* See listener.h. */
 #include "addon/listener.h"
 
-#include <poll.h>
-
 #include <algorithm>
 
 #include "channel/lease.h"
@@ -12,33 +10,21 @@ namespace {
 
 // How long one turn of the loop may spin before libuv looks at everything else.
 constexpr uint64_t kSliceNs = 5000;
-// Below this a spin cannot save a wake-up, which costs more.
-constexpr uint64_t kLeastSpinNs = 2000;
-// Gaps up to this many times spin_us are worth a try: when all are asleep a gap holds wake-ups that
-// spinning saves, and may come to be shorter than spin_us by it.
+// With more calls pending than this there is other work for each core, and submissions are left to
+// gather.
+constexpr uint32_t kFewPending = 4;
+// A gap between submissions of up to this many times spin_us is worth a try: when all are asleep it
+// holds wake-ups that spinning saves.
 constexpr uint64_t kWorthTrying = 4;
 // So many tries: a spin that took longer than spin_us, or was in vain, costs one, another brings one.
 // It takes the scheduler some ms to give each thread a core.
 constexpr uint32_t kMostTries = 100;
-// Then none for so many wake-ups.
+// Then none for so many short sleeps.
 constexpr uint32_t kRest = 400;
-// With more calls pending than this, and gaps shorter than that, submissions are left to gather.
-constexpr uint32_t kFewPending = 4;
-constexpr uint64_t kBusyGapNs = 300000;
-// A nap's end when no kick comes: of a long turn of nginx's loop, say. Not before the kernel's next
-// tick (4 ms), or each nap sets the clock's timer anew, which in a virtual machine costs more than
-// the nap.
-constexpr int kNapMs = 10;
-// In place of a count: the worker blocks until it has the answer.
-constexpr uint32_t kBlocking = 0xffff;
-// After so long without any, naps give way to sleep.
-constexpr uint64_t kNapBudgetNs = 1000000;
 // Of one turn of the loop: what submissions lead to, in the handler and in the promises that it
 // settles, is to take so long at most. Timers and sockets of all plugins wait for it.
 constexpr uint64_t kTurnNs = 1000000;
 constexpr uint32_t kMostInTurn = 1024;
-// A gap counts as this at most: one pause does not hide that traffic is dense.
-constexpr uint64_t kMostGapNs = 1000000;
 
 void Relax() {
 #if defined(__x86_64__)
@@ -52,16 +38,12 @@ void Relax() {
 
 Listener::Listener(uv_loop_t* loop, rts_channel_t* channel, uint32_t spin_us, Handler handler,
                    void* data)
-    : loop_(loop),
-      channel_(channel),
-      placement_(channel),
+    : channel_(channel),
       handler_(handler),
       data_(data),
       most_(kMostInTurn),
       // On one core the other side cannot move on while we spin.
       spin_ns_(rts_host_cores(channel) > 1 ? uint64_t{spin_us} * 1000 : 0),
-      budget_ns_(spin_ns_),
-      gap_ns_(kMostGapNs),
       tries_(kMostTries) {
   poll_.data = this;
   idle_.data = this;
@@ -81,21 +63,12 @@ void Listener::Deliver() {
   const uint64_t start = uv_hrtime();
   const uint32_t handled = handler_(data_, most_);
   const uint32_t count = handled & 0xffff;
-  if (count > 0) {
-    const uint32_t pending = handled >> 16;
-    if (pending == kBlocking) {
-      last_blocked_ = start;
-    } else {
-      // Early in a turn of nginx's loop few are: the last turns count, too.
-      pending_ = std::max(pending, pending_ - (pending_ + 7) / 8);
-    }
-    const uint64_t gap = std::min((start - last_start_) / count, kMostGapNs);
-    gap_ns_ += (gap >> 3) - (gap_ns_ >> 3);
-    last_start_ = start;
-    last_work_ = uv_hrtime();
-    rts_lease_note(channel_, start / 1000);
-    AdaptMost(count, last_work_ - start);
-  }
+  if (count == 0) return;
+  // Early in a turn of nginx's loop few are pending: the last turns count, too.
+  pending_ = std::max(handled >> 16, pending_ - (pending_ + 7) / 8);
+  last_work_ = uv_hrtime();
+  rts_lease_note(channel_, start / 1000);
+  AdaptMost(count, last_work_ - start);
 }
 
 void Listener::AdaptMost(uint32_t count, uint64_t took_ns) {
@@ -108,35 +81,16 @@ void Listener::AdaptMost(uint32_t count, uint64_t took_ns) {
 
 void Listener::OnBell() {
   rts_host_bell_drain(channel_);
-  const uint64_t now = uv_hrtime();
   if (slept_at_ != 0) {
-    AdaptBudget(now - slept_at_);
+    is_dense_ = uv_hrtime() - slept_at_ < kWorthTrying * spin_ns_;
+    if (is_dense_ && tries_ == 0 && ++rested_ >= kRest) {
+      rested_ = 0;
+      tries_ = kMostTries;
+    }
     slept_at_ = 0;
   }
   Deliver();
   if (!uv_is_closing(reinterpret_cast<uv_handle_t*>(&idle_))) Awake();
-}
-
-// After a sleep.
-void Listener::AdaptBudget(uint64_t slept_ns) {
-  const uint64_t longest = kWorthTrying * spin_ns_;
-  if (slept_ns >= longest) {
-    budget_ns_ = budget_ns_ / 2 < kLeastSpinNs ? 0 : budget_ns_ / 2;
-  } else if (tries_ > 0) {
-    budget_ns_ = longest;
-  } else if (++rested_ >= kRest) {
-    rested_ = 0;
-    tries_ = kMostTries;
-    budget_ns_ = longest;
-  }
-}
-
-void Listener::CountSpin(bool was_short) {
-  if (was_short) {
-    tries_ = std::min(tries_ + 1, kMostTries);
-  } else if (tries_ > 0 && --tries_ == 0) {
-    budget_ns_ = 0;
-  }
 }
 
 void Listener::OnIdle() {
@@ -145,26 +99,14 @@ void Listener::OnIdle() {
     return;
   }
   const uint64_t now = uv_hrtime();
-  const bool dense = gap_ns_ < kBusyGapNs && spin_ns_ > 0;
-  // The worker may block for an answer again, and a sleeping thread takes long to wake.
-  const bool await_blocked =
-      dense && now < last_blocked_ + kWorthTrying * spin_ns_ && now < last_work_ + spin_ns_;
-  const bool many = pending_ > kFewPending || placement_.beside_worker();
-  const bool gather = dense && many && !await_blocked;
-  const uint64_t patience = await_blocked ? spin_ns_ : gather ? kNapBudgetNs : budget_ns_;
-  const uint64_t give_up = last_work_ + patience;
-  if (now >= give_up) {
+  const bool spins = is_dense_ && tries_ > 0 && pending_ <= kFewPending;
+  const uint64_t give_up = last_work_ + kWorthTrying * spin_ns_;
+  if (!spins || now >= give_up) {
+    if (spins) --tries_;
     Sleep(now);
-  } else if (gather) {
-    Nap();
-  } else {
-    const bool found = Spin(std::min(give_up, now + kSliceNs));
-    const uint64_t end = uv_hrtime();
-    placement_.Spun(end - now);
-    if (found) {
-      CountSpin(end < last_work_ + spin_ns_);
-      Deliver();
-    }
+  } else if (Spin(std::min(give_up, now + kSliceNs))) {
+    tries_ = uv_hrtime() < last_work_ + spin_ns_ ? std::min(tries_ + 1, kMostTries) : tries_ - 1;
+    Deliver();
   }
 }
 
@@ -183,29 +125,9 @@ bool Listener::Spin(uint64_t until) {
   return found;
 }
 
-// Ends when Lua kicks us, or libuv has something else to do.
-void Listener::Nap() {
-  // When that is: our own handle says at once.
-  uv_idle_stop(&idle_);
-  const int due_ms = uv_backend_timeout(loop_);
-  Awake();
-  if (due_ms == 0 || !rts_host_arm(channel_, RTS_WAKE_KICK)) return;
-  const int nap_ms = due_ms < 0 ? kNapMs : std::min(due_ms, kNapMs);
-  struct pollfd loop = {uv_backend_fd(loop_), POLLIN, 0};
-  placement_.BeginNap();
-  const bool is_wanted = rts_lease_is_wanted(channel_) != 0;
-  if (is_wanted) rts_lease_wait(channel_, nap_ms);
-  poll(&loop, 1, nap_ms);
-  if (is_wanted) rts_lease_resume(channel_);
-  placement_.EndNap();
-  rts_host_disarm(channel_);
-}
-
 void Listener::Sleep(uint64_t now) {
-  if (!rts_host_arm(channel_, RTS_WAKE_BELL)) return;  // something came: the next turn delivers it
+  if (!rts_host_arm(channel_)) return;  // something came: the next turn delivers it
   slept_at_ = now;
-  placement_.Sleep();
-  if (budget_ns_ > 0) CountSpin(false);
   uv_idle_stop(&idle_);
 }
 

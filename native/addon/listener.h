@@ -1,12 +1,6 @@
 /*
- * Waiting for submissions in libuv's loop, in one of three ways:
- *   seldom any                        sleeps on the doorbell
- *   often, and few calls are pending, spins: who waits for one answer gets it at once
- *   or the worker blocks for them
- *   often, and many are pending       naps until Lua kicks it at the end of its turn: one wake-up
- *                                     and one turn of the loop serve a batch, and the core is
- *                                     left to whoever else is busy
- * See docs/adr/0004-waiting.md for what was measured.
+ * Waiting for submissions in libuv's loop: spins while few calls are pending and that pays, else
+ * sleeps until Lua kicks it. See docs/adr/0004-waiting.md for what was measured.
  *
  * Threads: the environment's own. Invariant: while the loop may block, either the sleeping flag
  * is set or the idle handle is active (so that it does not block).
@@ -18,7 +12,6 @@
 
 #include <cstdint>
 
-#include "addon/placement.h"
 #include "channel/channel.h"
 
 namespace rts {
@@ -44,33 +37,25 @@ class Listener {
   void AdaptMost(uint32_t count, uint64_t took_ns);
   bool Spin(uint64_t until);
   void Awake();
-  void Nap();
-  void AdaptBudget(uint64_t slept_ns);
-  void CountSpin(bool was_short);
   void Sleep(uint64_t now);
   void OnClosed();
 
-  uv_loop_t* loop_;
   uv_poll_t poll_;
   uv_idle_t idle_;
   rts_channel_t* channel_;
-  Placement placement_;
   Handler handler_;
   void* data_;
   Callback done_ = nullptr;
   void* done_data_ = nullptr;
   int open_handles_ = 2;
-  uint32_t most_;              // submissions in one turn of the loop
-  uint64_t spin_ns_;           // the configured limit
-  uint64_t budget_ns_;         // how long we spin now: adapts to the gaps between submissions
-  uint64_t last_start_ = 0;    // uv_hrtime when the last delivery began
-  uint64_t last_work_ = 0;     // and when it ended
-  uint64_t gap_ns_;            // between submissions; a moving average
-  uint32_t pending_ = 0;       // calls that wait for an answer; a decaying maximum
-  uint64_t last_blocked_ = 0;  // when the last call came for which the worker blocks
-  uint64_t slept_at_ = 0;
-  uint32_t tries_;       // how many spins may be longer than spin_ns_, or in vain
-  uint32_t rested_ = 0;  // wake-ups without a spin since there were none left
+  uint32_t most_;           // submissions in one turn of the loop
+  uint64_t spin_ns_;        // the configured limit
+  uint64_t last_work_ = 0;  // uv_hrtime when the last delivery ended
+  uint64_t slept_at_ = 0;   // and when we went to sleep; 0: since then awake
+  uint32_t pending_ = 0;    // calls that wait for an answer; a decaying maximum
+  bool is_dense_ = false;   // whether the last sleep was short
+  uint32_t tries_;          // how many spins may be longer than spin_ns_, or in vain
+  uint32_t rested_ = 0;     // short sleeps since there were none left
 };
 
 }  // namespace rts

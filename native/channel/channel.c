@@ -85,8 +85,6 @@ rts_channel_t *rts_channel_new(uint32_t ring_bytes)
     atomic_init(&channel->lease.asked_us, 0);
     atomic_init(&channel->lease.stall_us, 0);
     atomic_init(&channel->lease.slow_until_us, 0);
-    atomic_init(&channel->kick_cpu, -1);
-    atomic_init(&channel->kick_ns, 0);
     atomic_init(&channel->host_ringer, -1);
     pthread_mutex_init(&channel->bell_lock, NULL);
     return channel;

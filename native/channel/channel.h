@@ -38,9 +38,7 @@ typedef _Atomic uint32_t rts_atomic_u32;
     128 /* x86's prefetcher takes two lines of 64; some arm64 have lines of 128 */
 
 /* How a flag's owner wants to be woken. */
-/* RTS_WAKE_KICK: by the doorbell, but
- * at rts_sq_kick, when a batch has gathered. */
-enum { RTS_WAKE_BELL = 1, RTS_WAKE_FUTEX = 2, RTS_WAKE_KICK = 4 };
+enum { RTS_WAKE_BELL = 1, RTS_WAKE_FUTEX = 2 };
 
 /* The beginning of the mapping. */
 typedef struct {
@@ -117,17 +115,9 @@ int rts_host_cores(const rts_channel_t *channel);
 /* 1 when there are submissions that the host has not read yet. Wait-free. */
 int rts_host_pending(const rts_channel_t *channel);
 
-/* Asks for the host's doorbell: at the next submission (RTS_WAKE_BELL) or at the next kick after
- * it (RTS_WAKE_KICK). 1 armed, 0 there is a submission already. */
-int rts_host_arm(rts_channel_t *channel, uint32_t how);
-
-/* Takes rts_host_arm back, whether or not the doorbell has rung. */
-void rts_host_disarm(rts_channel_t *channel);
-
-/* From which core Lua kicked a host in its own process last, and how many ns of its time that took.
- * Of a kick that is under way, the core may be known and the time be the last one's. -1: there was no
- * kick, or the host is another process, which has a doorbell of another kind. */
-int rts_host_kicked_from(const rts_channel_t *channel, uint32_t *took_ns);
+/* Asks for the host's doorbell at the next kick after a submission. 1 armed, 0 there is a submission
+ * already. */
+int rts_host_arm(rts_channel_t *channel);
 
 /* Wakes Lua as the bits taken from one of its flags say; `flag` is the word they came from. */
 void rts_host_wake(rts_channel_t *channel, rts_atomic_u32 *flag, uint32_t bits);

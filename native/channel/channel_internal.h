@@ -46,9 +46,6 @@ struct rts_channel {
     rts_bell_watch_t watch_bell;
     void *watch_data;
     int cores; /* that this process may use */
-    /* Of the last kick, by Lua, to a host in this process: from which core, and how long it took. */
-    _Atomic int kick_cpu; /* -1: there was none */
-    _Atomic uint32_t kick_ns;
     rts_lease_t lease;
     int memfd;
     int listen_fd;

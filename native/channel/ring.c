@@ -138,34 +138,15 @@ int rts_sq_publish(rts_channel_t *channel, uint32_t tail)
 {
     rts_control_t *control = channel->control;
     atomic_store_explicit(&control->sq_tail, tail, memory_order_seq_cst);
-    const uint32_t how = atomic_load_explicit(&control->sq_sleep, memory_order_seq_cst);
-    if (how == 0) { /* pairs: flag_arm's fetch_or */
-        return RTS_OK;
-    }
-    if (how == RTS_WAKE_KICK) {
-        return 2;
-    }
-    return rts_sq_kick(channel) == RTS_OK ? 1 : -RTS_E_SYSTEM;
+    /* pairs: flag_arm's fetch_or */
+    return atomic_load_explicit(&control->sq_sleep, memory_order_seq_cst) != 0;
 }
 
 int rts_sq_kick(rts_channel_t *channel)
 {
-    if (!flag_take(&channel->control->sq_sleep)) {
-        return RTS_OK;
-    }
-    const uint64_t start = now_ns();
-    atomic_store_explicit(&channel->kick_cpu, sched_getcpu(), memory_order_relaxed);
-    const int code = rts_host_ring(channel);
-    const uint64_t took = now_ns() - start;
-    atomic_store_explicit(&channel->kick_ns, took < UINT32_MAX ? (uint32_t) took : UINT32_MAX,
-                          memory_order_relaxed);
-    return code;
-}
-
-int rts_host_kicked_from(const rts_channel_t *channel, uint32_t *took_ns)
-{
-    *took_ns = atomic_load_explicit(&channel->kick_ns, memory_order_relaxed);
-    return atomic_load_explicit(&channel->kick_cpu, memory_order_relaxed);
+    /* The Lua thread itself may have had all of it handled (lease.h). */
+    const int wakes = rts_host_pending(channel) && flag_take(&channel->control->sq_sleep);
+    return wakes ? rts_host_ring(channel) : RTS_OK;
 }
 
 int rts_sq_want_room(rts_channel_t *channel, uint32_t head)
@@ -249,16 +230,11 @@ int rts_host_pending(const rts_channel_t *channel)
            atomic_load_explicit(&control->sq_head, memory_order_relaxed); /* our own cursor */
 }
 
-int rts_host_arm(rts_channel_t *channel, uint32_t how)
+int rts_host_arm(rts_channel_t *channel)
 {
     rts_control_t *control = channel->control;
     const uint32_t head = atomic_load_explicit(&control->sq_head, memory_order_relaxed);
-    return flag_arm(&control->sq_sleep, &control->sq_tail, head, how) == 1;
-}
-
-void rts_host_disarm(rts_channel_t *channel)
-{
-    atomic_store_explicit(&channel->control->sq_sleep, 0, memory_order_relaxed);
+    return flag_arm(&control->sq_sleep, &control->sq_tail, head, RTS_WAKE_BELL) == 1;
 }
 
 void rts_host_wake(rts_channel_t *channel, rts_atomic_u32 *flag, uint32_t bits)

@@ -167,16 +167,13 @@ uint32_t rts_sq_head(const rts_channel_t *channel);
  * Threads: Lua. */
 uint32_t rts_sq_begun(const rts_channel_t *channel);
 
-/* Makes all records below tail visible to the host, and wakes it if it sleeps.
+/* Makes all records below tail visible to the host.
  * Threads: Lua.
- * Returns: 0; 1 when the host slept and its doorbell was rung; 2 when it sleeps and wants to be
- * woken by rts_sq_kick, once more than this record is there; or RTS_E_SYSTEM when the doorbell could
- * not be written.
- * Progress: wait-free; a system call only when the host sleeps. */
+ * Returns: 0; 1 when the host sleeps, and is to be woken by rts_sq_kick.
+ * Progress: wait-free. */
 int rts_sq_publish(rts_channel_t *channel, uint32_t tail);
 
-/* Wakes the host if it sleeps. To be called when nothing more is about to be published, after
- * rts_sq_publish has returned 2.
+/* Wakes the host if it sleeps and has not read all. To be called when nothing more is about to be published.
  * Threads: Lua.
  * Returns: 0 or RTS_E_SYSTEM. */
 int rts_sq_kick(rts_channel_t *channel);

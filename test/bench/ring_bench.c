@@ -40,7 +40,7 @@ static void *echo(void *argument)
     while (!atomic_load_explicit(&self->stop, memory_order_relaxed)) {
         uint32_t tail = atomic_load_explicit(&control->sq_tail, memory_order_acquire);
         if (tail == head) {
-            if (++idle > self->spins && rts_host_arm(self->channel, RTS_WAKE_BELL)) {
+            if (++idle > self->spins && rts_host_arm(self->channel)) {
                 struct pollfd bell = {.fd = rts_host_bell(self->channel), .events = POLLIN};
                 poll(&bell, 1, 100);
                 rts_host_bell_drain(self->channel);
@@ -86,6 +86,7 @@ static void call(caller_t *self, uint32_t id)
     self->tail += (uint32_t) rts_record_write(self->view.sq + (self->tail & (RING_BYTES - 1)),
                                               RING_BYTES, RING_BYTES, &record, payload);
     rts_sq_publish(self->channel, self->tail);
+    rts_sq_kick(self->channel);
 }
 
 /* Waits for answers and reads all that are there. Returns how many. */
@@ -182,6 +183,7 @@ int main(void)
     print_median("a round trip, both sides asleep", asleep, SLEEPS);
     atomic_store(&host.stop, 1);
     rts_sq_publish(caller.channel, caller.tail);
+    rts_sq_kick(caller.channel);
     pthread_join(thread, NULL);
     rts_channel_destroy(caller.channel);
     return 0;

@@ -116,7 +116,7 @@ static void rings_nobody(const void *unused)
     open_environment(&environment);
     rts_channel_t *channel = environment.channel;
     rts_control_t *control = rts_host_control(channel);
-    CHECK_EQ(rts_host_arm(channel, RTS_WAKE_BELL), 1);
+    CHECK_EQ(rts_host_arm(channel), 1);
     CHECK_EQ(rts_cq_arm(channel, 0), 1);
     rts_lease_wait(channel, -1);
     CHECK_EQ(rts_lease_claim(channel, 1000, STALL_US), 1);
@@ -142,7 +142,7 @@ static void leaves_the_rest(const void *unused)
     open_environment(&environment);
     rts_channel_t *channel = environment.channel;
     environment.reads = 0;
-    CHECK_EQ(rts_host_arm(channel, RTS_WAKE_BELL), 1);
+    CHECK_EQ(rts_host_arm(channel), 1);
     rts_lease_wait(channel, -1);
     CHECK_EQ(rts_lease_claim(channel, 1000, STALL_US), 1);
     CHECK_EQ(rts_sq_publish(channel, HEADER), 0);

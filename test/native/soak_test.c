@@ -83,7 +83,7 @@ static void *host_reads(void *argument)
     tap_random_t random = {.state = 11};
     for (uint32_t sequence = 0; sequence < run->soak->records;) {
         if (!rts_host_pending(channel)) {
-            if (rts_host_arm(channel, RTS_WAKE_BELL)) {
+            if (rts_host_arm(channel)) {
                 if (!poll_bell(rts_host_bell(channel))) {
                     run->wrong = "the host was not woken";
                     break;
@@ -140,6 +140,7 @@ static void submissions(const void *argument)
             }
             if (published != tail) {
                 rts_sq_publish(run.channel, tail);
+                rts_sq_kick(run.channel);
                 published = tail;
             }
             if (rts_sq_wait_room(run.channel, head, PATIENCE_US) == 0) {
@@ -149,6 +150,7 @@ static void submissions(const void *argument)
         }
         if (tap_random(&random) % 4 == 0 || sequence + 1 == soak->records) {
             rts_sq_publish(run.channel, tail);
+            rts_sq_kick(run.channel);
             published = tail;
         }
     }

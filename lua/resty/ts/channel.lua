@@ -68,7 +68,7 @@ function _M.new(lib, ring_bytes, max_message_bytes, first_cursor)
         sq_tail = 0,            -- ours
         sq_head = 0,            -- the host's, as last seen
         cq_head = 0,            -- ours
-        host = 0,               -- at the last submission: 0 awake, 1 asleep, 2 to be kicked
+        host = 0,               -- at the last submission: 0 awake, 1 asleep
         partial = {},           -- id -> { buffer, size, filled, total, kind, a, id }
         whole = nil,            -- such an entry that is being decoded, with its `decoding`
         work = { left = 0, stop_at = 0 },
@@ -405,6 +405,24 @@ end
 
 local function release(self, head)
     self.lib.rts_cq_release(self.c, head)
+end
+
+
+-- Hands the next completion to `sink` when it is the result of this call, and all that is there: of
+-- a call that was answered while its caller blocked, it is. In no loop, which would end the
+-- caller's trace. Returns whether it was.
+function _M:take_result(sink, id)
+    local head = self.cq_head
+    local tail = load_tail(self)
+    local cq32, i = self.cq32, rshift(band(head, self.mask), 2)
+    local size = HEADER_BYTES + band(cq32[i] + 7, -8)
+    if (head + size) % WRAP ~= tail or cq32[i + 1] ~= KIND_RESULT or cq32[i + 2] ~= id
+       or size > LARGE_BYTES or self.whole or not take(self, sink, head, tail)
+    then
+        return false
+    end
+    release(self, tail)
+    return true
 end
 
 

@@ -37,7 +37,7 @@ local MAX_SLOTS = 65535
 local CODE_BY_NUMBER = errors.by_number
 local ABANDONED = slots.ABANDONED
 local abandon, free_slot = slots.abandon, slots.free
-local kick_napping = slots.kick_napping
+local kick = slots.kick
 local send, submit = submissions.send, submissions.submit
 
 local _M = {}
@@ -95,6 +95,7 @@ function _M.new(lib, options, log)
         free = {},              -- their stack
         nfree = 0,
         waiters = {},           -- slot -> waiter or ABANDONED, false when free
+        spare = nil,            -- a waiter of a call that has blocked, for the next one
         ids = {},               -- slot -> id: slot + 65536 * generation
         reload = nil,           -- the host's function that reloads what has changed
         reloads = { asked = false, flight = nil }, -- what the host asks for: reload.lua's
@@ -269,7 +270,13 @@ end
 
 
 -- A waiter of a caller that cannot sleep on it.
-local function sync_waiter(start_ms)
+local function sync_waiter(self, start_ms)
+    local w = self.spare
+    if w then
+        self.spare = nil
+        w.done, w.ok, w.value, w.sent, w.start_ms = false, false, nil, 0, start_ms
+        return w
+    end
     return { done = false, ok = false, value = nil, text = nil, sent = 0, sync = true,
              start_ms = start_ms }
 end
@@ -358,7 +365,7 @@ function _M:call_sync_with(fn, timeout_ms, start_ms, n, v1, v2, v3, v4, more)
     end
     local began = self.now_ms()
     local deadline = began + timeout_ms
-    local w = sync_waiter(start_ms)
+    local w = sync_waiter(self, start_ms)
     local slot, err, code = submit(self, w, fn, timeout_ms, n, v1, v2, v3, v4, more)
     if not slot then
         return nil, err, code
@@ -368,6 +375,10 @@ function _M:call_sync_with(fn, timeout_ms, start_ms, n, v1, v2, v3, v4, more)
     local ended = false
     if w.claimed then
         ended = self.lib.rts_lease_run(ch.c) ~= 0
+        if ch:take_result(self, self.ids[slot]) then
+            self.spare = w
+            return result(self, w.ok, w.value, w.text)
+        end
     else
         self.lib.rts_sq_kick(ch.c)
     end
@@ -422,15 +433,17 @@ function _M:notify_with(fn, entries, ...)
         return failure("queue_full", self.pending .. " calls are pending")
     end
     local n = select("#", ...)
-    local slot, err, code = send(self, sync_waiter(0), KIND_NOTIFY, fn, entries, n, spread(n, ...))
+    local w = sync_waiter(self, 0)
+    local slot, err, code = send(self, w, KIND_NOTIFY, fn, entries, n, spread(n, ...))
     if not slot then
         return nil, err, code
     end
     -- The id is only for the chunks of a large message, so it can be used again at once after it.
     free_slot(self, slot)
+    self.spare = w
     self.unlogged = self.unlogged + entries
     self.stats.notifications = self.stats.notifications + 1
-    kick_napping(self)
+    kick(self)
     return true
 end
 

@@ -98,7 +98,7 @@ function methods:send_replies()
             return
         end
         self.stats.notifications = self.stats.notifications + 1
-        slots.kick_napping(self)
+        slots.kick(self)
         table_remove(waiting, 1)
     end
 end

@@ -71,20 +71,20 @@ function methods:awaited()
 end
 
 
--- To be called after a submission: a host that naps is woken by a kick only.
-local function kick_napping(self)
-    if self.channel.host == 2 then
+-- To be called after a submission: wakes a host that sleeps, once for all of them.
+local function kick(self)
+    if self.channel.host ~= 0 then
         self.waiting:kick_later()
     end
 end
 
-_M.kick_napping = kick_napping
+_M.kick = kick
 
 
 local function send_cancel(self, slot, code)
     local sent = self.channel:send_text(KIND_CANCEL, self.ids[slot], NUMBER_BY_CODE[code], 0, "")
     if sent then
-        kick_napping(self)
+        kick(self)
     end
     return sent
 end

@@ -18,13 +18,13 @@ local KIND_CALL = wire.KIND_CALL
 local KIND_MODULE = wire.KIND_MODULE
 local KIND_FUNCTION = wire.KIND_FUNCTION
 -- In a record's `pending`.
-local BLOCKING, MOST_PENDING = 65535, 65534
+local MOST_PENDING = 65535
 -- Of a large message, a quarter of the ring each, that are sent before nginx has its turn.
 local PARTS_A_TURN = 4
 -- The most that fits into 32 bits as µs.
 local MOST_MS = 4000000
 local abandon, free_slot, take_slot = slots.abandon, slots.free, slots.take
-local kick_napping = slots.kick_napping
+local kick = slots.kick
 
 local _M = {}
 
@@ -61,6 +61,7 @@ local function send_rest(self, w, kind, id, a, b, buffer, length, deadline, piec
         local sent = ch:send_part(kind, id, a, b, buffer, length, w.sent, pieces)
         if sent then
             w.sent = sent
+            kick(self)
             in_a_row = in_a_row + 1
             if in_a_row % PARTS_A_TURN == 0 and sent < length and not w.sync then
                 self.waiting.give_way(w)
@@ -209,8 +210,7 @@ local function send(self, w, kind, fn, timeout_ms, n, v1, v2, v3, v4, more)
     end
     local pending = 0
     if kind == KIND_CALL then
-        -- A waiter that is `sync` blocks the worker.
-        pending = w.sync and BLOCKING or math_min(self.pending, MOST_PENDING)
+        pending = math_min(self.pending, MOST_PENDING)
         w.claimed = w.sync and self.inline and self:claim(timeout_ms)
     end
     ch:send_encoded(kind, pending, self.ids[slot], fn.index, b, length)
@@ -232,7 +232,7 @@ function _M.submit(self, w, fn, timeout_ms, n, v1, v2, v3, v4, more)
         return nil, err, code
     end
     self.stats.calls = self.stats.calls + 1
-    kick_napping(self)
+    kick(self)
     return slot
 end
 

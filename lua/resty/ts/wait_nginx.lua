@@ -76,8 +76,6 @@ function nginx.new(client)
         looks = 0,
         kicker = nil,       -- the semaphore of waiter_nginx's kicker, while it runs
         kick_posted = false,
-        kick_head = 0,      -- how far answers were read then
-        kick_next = false,  -- whether the kick is left to the next turn
         room = {},          -- waiters for room in the submission ring
     }, nginx)
 end
@@ -246,7 +244,6 @@ function nginx:kick_later()
         channel.lib.rts_sq_kick(channel.c)
     elseif not self.kick_posted then
         self.kick_posted = true
-        self.kick_head = self.client.channel.cq_head
         kicker:post(1)
     end
 end

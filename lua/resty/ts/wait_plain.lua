@@ -115,8 +115,10 @@ function plain.give_way()
 end
 
 
--- Not later: whoever waits next kicks.
-function plain.kick_later()
+-- At once: nobody has a turn that ends.
+function plain:kick_later()
+    local channel = self.client.channel
+    channel.lib.rts_sq_kick(channel.c)
 end
 
 

@@ -67,8 +67,7 @@ local function give_way(self)
 end
 
 
--- Kicks a host that naps, and takes what it answers at once: on our core it runs before we go on.
--- It need not ring meanwhile.
+-- Kicks the host, and takes what it answers at once: when it is that fast it need not ring.
 local function kick_and_look(self)
     local client = self.client
     local channel = client.channel
@@ -91,22 +90,11 @@ end
 
 -- Kicks the host once for all that was submitted in a turn of nginx's loop.
 local function kick_for_turn(self, kicker)
-    local channel = self.client.channel
     if not kicker:wait(FOREVER_MS / 1000) then
         return
     end
-    if channel.cq_head ~= self.kick_head then
-        -- Answers were read since this was posted. Whom they are for goes first: then the clients
-        -- have something to do while the host does.
-        kicker:post(1)
-        kicker:wait(FOREVER_MS / 1000)
-    end
     self.kick_posted = false
-    -- With answers to be read there is another turn at once: it kicks for both.
-    self.kick_next = channel.lib.rts_cq_tail(channel.c) ~= channel.cq_head
-    if not self.kick_next then
-        kick_and_look(self)
-    end
+    kick_and_look(self)
 end
 
 
@@ -115,7 +103,7 @@ local function kicker_main(self)
     self.kicker = ngx_semaphore.new(0)
     while true do
         if not guarded("waking the host", kick_for_turn, self, self.kicker) then
-            self.kick_posted, self.kick_next = false, false
+            self.kick_posted = false
             channel.lib.rts_sq_kick(channel.c)
             -- What it disarmed may have been left so.
             channel:ring()
@@ -192,9 +180,6 @@ local function waiter_loop(self, sock)
     local sweeper, armed = false, false
     for _ = 1, self.wakeups_a_timer do
         local more = client:drain()
-        if self.kick_next then
-            self:kick_later()
-        end
         self:post_room()
         if client.stopped then
             return false

@@ -14,7 +14,7 @@ local math_max = math.max
 local io_open = io.open
 
 local KIND_CANCEL = wire.KIND_CANCEL
-local kick_napping = slots.kick_napping
+local kick = slots.kick
 local NUMBER_BY_CODE = errors.numbers
 
 -- How long an environment that is ended may take before another one is started beside it.
@@ -153,7 +153,7 @@ function _M:beat()
     if life and life.ready and self.lib.rts_sq_begun(ch.c) == ch.sq_tail
        and ch:send_text(KIND_CANCEL, 0, 0, 0, "")
     then
-        kick_napping(self)
+        kick(self)
     end
     if self:unsettled() then
         self.waiting:sweep_later()
