@@ -273,12 +273,42 @@ void rts_bell_ring(rts_channel_t *channel);
  * Returns: 1 or 0. */
 int rts_utf8_valid(const char *s, size_t n);
 
-/* Puts the names and values of n fields into buffer, one after the other from `at` on, and their
- * lengths in bytes in pairs into `lengths`, which may be a part of the buffer before `at`.
- * Threads: any.
- * Returns: where they end; when that is more than size, nothing was written. */
-uint32_t rts_put_fields(uint8_t *buffer, uint32_t size, uint32_t at, uint32_t *lengths,
-                        const rts_field_t *fields, uint32_t n);
+/* Functions of nginx's Lua module, as lua-resty-core declares them. */
+typedef struct {
+    int (*var_get)(void *request, const char *name, size_t bytes, uint8_t *lowercase, int capture,
+                   uint8_t **value, size_t *value_bytes, char **err);
+    int (*method)(void *request, uint8_t **name, size_t *bytes);
+    int (*fields_count)(void *request, int max, int *truncated);
+    int (*fields)(void *request, rts_field_t *out, int count, int raw);
+    int (*response_field)(void *request, const uint8_t *name, size_t bytes, uint8_t *name_buffer,
+                          rts_text_t *values, int most, char **err);
+} rts_nginx_lua_t;
+
+/* What a head (docs/http-protocol.md) is made of. A text whose data are NULL is nginx's own. */
+typedef struct {
+    rts_nginx_lua_t nginx;
+    void *request; /* NULL: the head says nothing of it */
+    const rts_nginx_list_t *response;
+    rts_text_t target;
+    rts_text_t uri;
+    rts_text_t args; /* of a uri that is given; NULL: it has none */
+    rts_text_t original; /* NULL: there is none */
+    uint32_t token;
+    uint32_t id;
+    uint16_t status;
+    uint8_t phase;
+    uint8_t version;
+    uint8_t flags;
+    uint8_t is_known; /* whether the response is: before that Lua alone has set fields of it */
+} rts_head_t;
+
+/* More fields than a head can count, and no memory; less than any head has bytes. */
+enum { RTS_HEAD_REQUEST_FIELDS = 1, RTS_HEAD_RESPONSE_FIELDS = 2, RTS_HEAD_NO_MEMORY = 3 };
+
+/* Puts a head into the buffer, whose alignment is that of 32 bits.
+ * Threads: Lua, in a phase of the request.
+ * Returns: its bytes; when these are more than size, it is not whole; or one of the constants above. */
+uint32_t rts_head_put(const rts_head_t *head, uint8_t *buffer, uint32_t size);
 
 /* Looks for a list of fields in nginx's request, an ngx_http_request_t: the layout depends on how
  * nginx was built, and its lists look like nothing else. The first is the request's, the next the
@@ -286,15 +316,6 @@ uint32_t rts_put_fields(uint8_t *buffer, uint32_t size, uint32_t at, uint32_t *l
  * Threads: Lua.
  * Returns: the list's offset in bytes, `from` or more; 0 when there is none in the first 1,024. */
 uint32_t rts_find_list(const void *request, uint32_t from);
-
-/* Counts the response's fields. *known gets 1 when Content-Type is among them, 2 Content-Length, 4
- * Last-Modified: nginx has those elsewhere, too.
- * Threads: Lua. */
-uint32_t rts_count_listed(const rts_nginx_list_t *list, uint32_t *known);
-
-/* rts_put_fields for the fields that rts_count_listed counts, in their order. */
-uint32_t rts_put_listed(uint8_t *buffer, uint32_t size, uint32_t at, uint32_t *lengths,
-                        const rts_nginx_list_t *list);
 
 /* The list's first field of this name, in any case, behind `after`; NULL after: from the beginning.
  * all: not 0 takes those whose hash is 0, too.

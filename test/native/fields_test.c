@@ -1,56 +1,8 @@
-/* rts_put_fields: whole, or not at all. */
+/* nginx's lists of fields: found, walked, and left out of what is sent. */
 #include <stddef.h>
 #include <string.h>
 
 #include "support.h"
-
-enum { SIZE = 64, AT = 16 };
-
-static rts_text_t text(const char *s)
-{
-    return (rts_text_t){.bytes = (int32_t) strlen(s), .data = (const uint8_t *) s};
-}
-
-static const char whole[] = "HostaX-Emptycookieb=1";
-enum { WHOLE = sizeof(whole) - 1 };
-
-static void make(rts_field_t *fields)
-{
-    fields[0] = (rts_field_t){.name = text("Host"), .value = text("a")};
-    fields[1] = (rts_field_t){.name = text("X-Empty"), .value = text("")};
-    fields[2] = (rts_field_t){.name = text("cookie"), .value = text("b=1")};
-}
-
-static void puts_all(const void *argument)
-{
-    (void) argument;
-    uint8_t buffer[SIZE];
-    uint32_t lengths[6];
-    rts_field_t fields[3];
-    make(fields);
-    memset(buffer, '.', sizeof(buffer));
-    CHECK_EQ(rts_put_fields(buffer, AT + WHOLE, AT, lengths, fields, 3), AT + WHOLE);
-    CHECK(memcmp(buffer + AT, whole, WHOLE) == 0);
-    CHECK(buffer[AT - 1] == '.' && buffer[AT + WHOLE] == '.');
-    const uint32_t expected[6] = {4, 1, 7, 0, 6, 3};
-    CHECK(memcmp(lengths, expected, sizeof(expected)) == 0);
-}
-
-static void puts_none(const void *argument)
-{
-    (void) argument;
-    uint8_t buffer[SIZE];
-    uint32_t lengths[6] = {77, 77, 77, 77, 77, 77};
-    rts_field_t fields[3];
-    make(fields);
-    memset(buffer, '.', sizeof(buffer));
-    CHECK_EQ(rts_put_fields(buffer, AT + WHOLE - 1, AT, lengths, fields, 3), AT + WHOLE);
-    for (int i = 0; i < SIZE; i++) {
-        CHECK(buffer[i] == '.');
-    }
-    CHECK_EQ(lengths[0], 77);
-    CHECK_EQ(rts_put_fields(buffer, SIZE, AT, lengths, fields, 0), AT);
-}
 
 /* As ngx_table_elt_t, since nginx 1.23. */
 typedef struct {
@@ -111,28 +63,6 @@ static void finds_lists(const void *argument)
     CHECK_EQ(rts_find_list(&r, 0), 0);
 }
 
-static void puts_listed(const void *argument)
-{
-    (void) argument;
-    static const char expected[] = "X-A1content-typeax-ax_a3";
-    enum { BYTES = sizeof(expected) - 1 };
-    response_t r;
-    make_response(&r);
-    uint32_t known = 77;
-    CHECK_EQ(rts_count_listed(&r.list, &known), 4);
-    CHECK_EQ(known, 1);
-    uint8_t buffer[SIZE];
-    uint32_t lengths[8];
-    memset(buffer, '.', sizeof(buffer));
-    CHECK_EQ(rts_put_listed(buffer, AT + BYTES - 1, AT, lengths, &r.list), AT + BYTES);
-    CHECK(buffer[AT] == '.');
-    CHECK_EQ(rts_put_listed(buffer, AT + BYTES, AT, lengths, &r.list), AT + BYTES);
-    CHECK(memcmp(buffer + AT, expected, BYTES) == 0);
-    CHECK(buffer[AT - 1] == '.' && buffer[AT + BYTES] == '.');
-    const uint32_t pairs[8] = {3, 1, 12, 1, 3, 0, 3, 1};
-    CHECK(memcmp(lengths, pairs, sizeof(pairs)) == 0);
-}
-
 static void walks_and_drops(const void *argument)
 {
     (void) argument;
@@ -153,11 +83,6 @@ static void walks_and_drops(const void *argument)
 int main(void)
 {
     tap_test("nginx's list of fields is found by its shape", finds_lists, NULL);
-    tap_test("a list's fields are put in their order, but for those that are gone", puts_listed,
-             NULL);
     tap_test("a name's fields are found and dropped in any case", walks_and_drops, NULL);
-    tap_test("fields are put one after the other, with their lengths", puts_all, NULL);
-    tap_test("fields without room leave all as it was, and say how much they need", puts_none,
-             NULL);
     return tap_done();
 }

@@ -107,12 +107,34 @@ void rts_bell_move(rts_channel_t *from, rts_channel_t *to);
 void rts_bell_unlisten(rts_channel_t *channel);
 void rts_bell_ring(rts_channel_t *channel);
 int rts_utf8_valid(const char *s, size_t n);
-uint32_t rts_put_fields(uint8_t *buffer, uint32_t size, uint32_t at, uint32_t *lengths,
-                        const rts_field_t *fields, uint32_t n);
+typedef struct {
+    int (*var_get)(void *request, const char *name, size_t bytes, uint8_t *lowercase, int capture,
+                   uint8_t **value, size_t *value_bytes, char **err);
+    int (*method)(void *request, uint8_t **name, size_t *bytes);
+    int (*fields_count)(void *request, int max, int *truncated);
+    int (*fields)(void *request, rts_field_t *out, int count, int raw);
+    int (*response_field)(void *request, const uint8_t *name, size_t bytes, uint8_t *name_buffer,
+                          rts_text_t *values, int most, char **err);
+} rts_nginx_lua_t;
+typedef struct {
+    rts_nginx_lua_t nginx;
+    void *request;
+    const rts_nginx_list_t *response;
+    rts_text_t target;
+    rts_text_t uri;
+    rts_text_t args;
+    rts_text_t original;
+    uint32_t token;
+    uint32_t id;
+    uint16_t status;
+    uint8_t phase;
+    uint8_t version;
+    uint8_t flags;
+    uint8_t is_known;
+} rts_head_t;
+enum { RTS_HEAD_REQUEST_FIELDS = 1, RTS_HEAD_RESPONSE_FIELDS = 2, RTS_HEAD_NO_MEMORY = 3 };
+uint32_t rts_head_put(const rts_head_t *head, uint8_t *buffer, uint32_t size);
 uint32_t rts_find_list(const void *request, uint32_t from);
-uint32_t rts_count_listed(const rts_nginx_list_t *list, uint32_t *known);
-uint32_t rts_put_listed(uint8_t *buffer, uint32_t size, uint32_t at, uint32_t *lengths,
-                        const rts_nginx_list_t *list);
 rts_nginx_field_t *rts_next_listed(const rts_nginx_list_t *list, const char *name, size_t bytes,
                                    const rts_nginx_field_t *after, int all);
 uint32_t rts_drop_listed(const rts_nginx_list_t *list, const char *name, size_t bytes,

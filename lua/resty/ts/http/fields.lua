@@ -16,7 +16,6 @@ local ffi_copy = ffi.copy
 local get_request = base.get_request
 local errmsg = base.get_errmsg_ptr()
 local ffi_str = ffi.string
-local band = require("bit").band
 local get_headers = ngx.req.get_headers
 local get_phase = ngx.get_phase
 local header = ngx.header
@@ -41,8 +40,6 @@ local PLAIN = "^[\t -~\128-\255]+$"
 local bytes_ptr = ffi.typeof("uint8_t *")
 local list_ptr = ffi.typeof("const rts_nginx_list_t *")
 local LIST_BYTES = ffi.sizeof("rts_nginx_list_t")
-local known = ffi.new("uint32_t[1]")
-local apart = ffi.new("rts_field_t[3]")
 local values = ffi.new("ngx_http_lua_ffi_str_t[?]", MOST_VALUES)
 local key_buf = ffi.new("unsigned char[256]")
 
@@ -119,39 +116,7 @@ local function response_list(r)
     return list
 end
 
-
--- A field that nginx has elsewhere than in its list becomes the k-th of `apart`.
-local function find_apart(r, k, name)
-    if C.ngx_http_lua_ffi_get_resp_header(r, name, #name, key_buf, values, 1, errmsg) ~= 1 then
-        return k
-    end
-    local field = apart[k]
-    field.name.data, field.name.bytes = name, #name
-    field.value.data, field.value.bytes = values[0].data, values[0].len
-    return k + 1
-end
-
-
--- Of the response: the fields that nginx has elsewhere, and how many these are; its list of the
--- others, and how many are in it. is_known: before that Lua alone has set fields.
-function _M.of_response(r, is_known)
-    local list = response_list(r)
-    local n = lib.rts_count_listed(list, known)
-    local listed, k = known[0], 0
-    if band(listed, 1) == 0 then
-        k = find_apart(r, k, "Content-Type")
-    end
-    if is_known and band(listed, 2) == 0 then
-        k = find_apart(r, k, "Content-Length")
-    end
-    if is_known and band(listed, 4) == 0 then
-        k = find_apart(r, k, "Last-Modified")
-    end
-    if n + k > MOST_FIELDS then
-        error("the response has " .. n .. " fields: " .. MOST_FIELDS .. " can be carried", 0)
-    end
-    return apart, k, list, n
-end
+_M.response_list = response_list
 
 
 -- The Content-Encoding that is sent; NULL: there is none.

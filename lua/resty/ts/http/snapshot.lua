@@ -2,7 +2,7 @@
 --
 -- Runs on the Lua side; nothing here yields. Invariant: one buffer and one set of tables serve all
 -- requests, so what is made here is encoded before anything else runs. Fields and variables are
--- copied from nginx's memory; no Lua strings are made of them.
+-- copied from nginx's memory (native/channel/head.c); no Lua strings are made of them.
 
 local base = require "resty.core.base"
 local bit = require "bit"
@@ -20,10 +20,8 @@ require "resty.core.var"
 
 local C = ffi.C
 local ffi_new = ffi.new
-local ffi_cast = ffi.cast
-local ffi_copy = ffi.copy
 local get_request = base.get_request
-local of_response = fields_module.of_response
+local response_list = fields_module.response_list
 local use_coding, restore_coding = fields_module.use_coding, fields_module.restore_coding
 local errmsg = base.get_errmsg_ptr()
 local clear_table = require "table.clear"
@@ -31,14 +29,11 @@ local band, bor = bit.band, bit.bor
 local ngx = ngx
 local pairs = pairs
 local tostring = tostring
-local find, sub = string.find, string.sub
+local find = string.find
 local tonumber = tonumber
 local setmetatable = setmetatable
 
-local FIXED_BYTES = 48
-local MOST_FIELDS = fields_module.MOST
 local BODY_PHASES = { [5] = true, [8] = true }
-local NOT_THERE = 0xffffffff
 local RESPONSE_PHASES = { [4] = true, [5] = true, [6] = true, [8] = true }
 local HTTPS = 2
 local INTERNAL = 4
@@ -48,25 +43,21 @@ local REWRITTEN = 16
 local null = values.null
 local array_mt = values.array_mt
 local view_mt = values.view_mt
-local u16_ptr = ffi.typeof("uint16_t *")
-local u32_ptr = ffi.typeof("uint32_t *")
 local bytes_type = ffi.typeof("uint8_t[?]")
-local fields_type = ffi.typeof("ngx_http_lua_ffi_table_elt_t[?]")
-local own_fields_ptr = ffi.typeof("const rts_field_t *")
 
 -- What an item of ctx is tried in.
 local SCRATCH_BYTES = 4096
 local scratch = ffi_new(bytes_type, SCRATCH_BYTES)
 
 local lib
--- nginx's and ours of the same fields.
-local fields, own_fields, fields_size
-local truncated = ffi_new("int[1]")
+local head = ffi_new("rts_head_t")
+local HEAD_ERRORS = { 431, "fields of the response: 65,535 can be carried",
+                      "fields of the request: there is no memory for them" }
 local value = ffi_new("unsigned char *[1]")
 local value_bytes = ffi_new("size_t[1]")
 local lowercase = ffi_new("unsigned char[256]")
 
-local buffer, buffer16, buffer32, size
+local buffer, size
 
 local view = setmetatable({ nil, 0 }, view_mt)
 local ctx_map = {}
@@ -81,35 +72,23 @@ local _M = {
 }
 
 
-local function use_buffer(bytes, used)
-    local bigger = ffi_new(bytes_type, bytes)
-    if used > 0 then
-        ffi_copy(bigger, buffer, used)
-    end
-    buffer, size = bigger, bytes
-    buffer16, buffer32 = ffi_cast(u16_ptr, bigger), ffi_cast(u32_ptr, bigger)
-    view[1] = bigger
+local function use_buffer(bytes)
+    buffer, size = ffi_new(bytes_type, bytes), bytes
+    view[1] = buffer
 end
 
-use_buffer(8192, 0)
+use_buffer(8192)
 
 
-local function use_fields(n)
-    fields, fields_size = ffi_new(fields_type, n), n
-    own_fields = ffi_cast(own_fields_ptr, fields)
-end
-
-use_fields(64)
-
-
--- Appends n bytes at `at`. Returns where they end.
-local function put(at, from, n)
-    local stop = at + n
-    if stop > size then
-        use_buffer(stop * 2, at)
-    end
-    ffi_copy(buffer + at, from, n)
-    return stop
+-- nginx's functions for the head, which are there when a request is.
+local function init()
+    lib = native.load()
+    local nginx = head.nginx
+    nginx.var_get = ffi.cast(nginx.var_get, C.ngx_http_lua_ffi_var_get)
+    nginx.method = ffi.cast(nginx.method, C.ngx_http_lua_ffi_req_get_method_name)
+    nginx.fields_count = ffi.cast(nginx.fields_count, C.ngx_http_lua_ffi_req_get_headers_count)
+    nginx.fields = ffi.cast(nginx.fields, C.ngx_http_lua_ffi_req_get_headers)
+    nginx.response_field = ffi.cast(nginx.response_field, C.ngx_http_lua_ffi_get_resp_header)
 end
 
 
@@ -119,25 +98,6 @@ local function find_var(r, name)
     local n = #name
     return n <= 256 and C.ngx_http_lua_ffi_var_get(r, name, n, lowercase, 0, value, value_bytes,
                                                    errmsg) == 0
-end
-
-
--- Appends the variable's value, and its length as the head's 32-bit word i.
-local function put_var(r, at, i, name)
-    if not find_var(r, name) then
-        buffer32[i] = 0
-        return at
-    end
-    local n = tonumber(value_bytes[0])
-    at = put(at, value[0], n)
-    buffer32[i] = n
-    return at
-end
-
-
-local function put_text(at, i, text)
-    buffer32[i] = #text
-    return put(at, text, #text)
 end
 
 
@@ -161,142 +121,72 @@ local function describe(r, state)
 end
 
 
--- The request's fields into `fields`. Returns how many there are.
-local function request_fields(r)
-    local n = C.ngx_http_lua_ffi_req_get_headers_count(r, 0, truncated)
-    if n <= 0 then
-        return 0
-    end
-    if n > MOST_FIELDS then
-        return ngx.exit(431)
-    end
-    if n > fields_size then
-        use_fields(n * 2)
-    end
-    if C.ngx_http_lua_ffi_req_get_headers(r, fields, n, 1) ~= 0 then
-        return 0
-    end
-    return n
+-- text: nil for nginx's own.
+local function set_text(to, text)
+    to.data, to.bytes = text, text and #text or 0
 end
 
 
--- Their lengths go to the head's 32-bit words from i on. Returns where the texts end.
-local function put_fields(at, from, n, i)
-    local stop = lib.rts_put_fields(buffer, size, at, buffer32 + i, from, n)
-    if stop > size then
-        use_buffer(stop * 2, at)
-        stop = lib.rts_put_fields(buffer, size, at, buffer32 + i, from, n)
+-- The texts `uri` and `args`, where they are not nginx's.
+local function set_uri(uri)
+    local query = find(uri, "?", 1, true)
+    head.flags = bor(head.flags, REWRITTEN)
+    head.uri.data, head.uri.bytes = uri, query and query - 1 or #uri
+    head.args.data, head.args.bytes = nil, 0
+    if query then
+        head.args.data, head.args.bytes = head.uri.data + query, #uri - query
     end
-    return stop
 end
 
 
--- The same for nginx's list of the response's.
-local function put_listed(at, list, i)
-    local stop = lib.rts_put_listed(buffer, size, at, buffer32 + i, list)
-    if stop > size then
-        use_buffer(stop * 2, at)
-        stop = lib.rts_put_listed(buffer, size, at, buffer32 + i, list)
+local function put_head()
+    local bytes = lib.rts_head_put(head, buffer, size)
+    if bytes > size then
+        use_buffer(2 * bytes)
+        bytes = lib.rts_head_put(head, buffer, size)
     end
-    return stop
-end
-
-
-local function put_fixed(phase, state, flags, token, requests, responses)
-    buffer[0] = phase
-    buffer[1] = state.version
-    buffer[2] = bor(state.flags, flags)
-    buffer[3] = 0
-    buffer32[1] = token
-    buffer32[2] = state.id
-    buffer16[6] = requests
-    buffer16[7] = responses
-    buffer16[8] = ngx.status
-    buffer16[9] = 0
-end
-
-
--- The texts `uri` and `args`.
-local function put_uri(r, at, gateway, state)
-    local rewritten = gateway.uri and gateway.uri(state)
-    if rewritten then
-        local query = find(rewritten, "?", 1, true)
-        local n = query and query - 1 or #rewritten
-        at = put(at, rewritten, n)
-        buffer[2] = bor(buffer[2], REWRITTEN)
-        buffer32[7] = n
-        if not query then
-            buffer32[8] = NOT_THERE
-            return at
-        end
-        buffer32[8] = #rewritten - query
-        return put(at, sub(rewritten, query + 1), #rewritten - query)
-    end
-    at = put_var(r, at, 7, "uri")
-    if find_var(r, "args") then
-        local n = tonumber(value_bytes[0])
-        at = put(at, value[0], n)
-        buffer32[8] = n
-    else
-        buffer32[8] = NOT_THERE
-    end
-    return at
+    return bytes
 end
 
 
 -- Builds the head of a call into `view`. state: the request's; flags: LAST, CONTINUES.
 function _M.build(phase, state, flags, token)
-    lib = lib or native.load()
+    if not lib then
+        init()
+    end
     local r = get_request()
     if not state.flags then
         describe(r, state)
     end
+    head.phase, head.version, head.flags = phase, state.version, bor(state.flags, flags)
+    head.token, head.id, head.status = token, state.id, ngx.status
     if band(flags, CONTINUES) ~= 0 then
-        put_fixed(phase, state, flags, token, 0, 0)
-        for i = 5, 11 do
-            buffer32[i] = 0
-        end
-        view[2] = FIXED_BYTES
+        head.request = nil
+        view[2] = put_head()
         return
     end
-    local requests = request_fields(r)
+    head.request, head.response = r, response_list(r)
+    head.is_known = RESPONSE_PHASES[phase] and 1 or 0
+    set_text(head.target, state.target)
+    set_text(head.original, state.original_target)
+    local uri = state.gateway.uri and state.gateway.uri(state)
+    if uri then
+        set_uri(uri)
+    else
+        head.uri.data = nil
+    end
     local restores = state.knows_coding and BODY_PHASES[phase] and use_coding(r, state)
-    local apart, n_apart, list, n_listed = of_response(r, RESPONSE_PHASES[phase])
-    local at = FIXED_BYTES + 8 * (requests + n_apart + n_listed)
-    if at > size then
-        use_buffer(at * 2, 0)
-    end
-    put_fixed(phase, state, flags, token, requests, n_apart + n_listed)
-    if C.ngx_http_lua_ffi_req_get_method_name(r, value, value_bytes) == 0 then
-        local n = tonumber(value_bytes[0])
-        at = put(at, value[0], n)
-        buffer32[5] = n
-    else
-        buffer32[5] = 0
-    end
-    local target = state.target
-    if target then
-        at = put_text(at, 6, target)
-    else
-        at = put_var(r, at, 6, "request_uri")
-    end
-    at = put_uri(r, at, state.gateway, state)
-    at = put_var(r, at, 9, "remote_addr")
-    at = put_var(r, at, 10, "host")
-    local original = state.original_target
-    if original then
-        at = put_text(at, 11, original)
-    else
-        buffer32[11] = NOT_THERE
-    end
-    local i = FIXED_BYTES / 4
-    at = put_fields(at, own_fields, requests, i)
-    i = i + 2 * requests
-    at = put_fields(at, apart, n_apart, i)
-    view[2] = put_listed(at, list, i + 2 * n_apart)
+    local bytes = put_head()
     if restores then
         restore_coding(state)
     end
+    local err = HEAD_ERRORS[bytes]
+    if err == 431 then
+        return ngx.exit(err)
+    elseif err then
+        error(err, 0)
+    end
+    view[2] = bytes
 end
 
 
