@@ -23,6 +23,7 @@
 #include "runtime/backend.h"
 #include "runtime/child_reaping.h"
 #include "runtime/guard.h"
+#include "runtime/pages.h"
 #include "runtime/tenant.h"
 
 namespace rts {
@@ -56,6 +57,8 @@ constexpr size_t kUnwindBytes = size_t{64} << 20;
 
 // One part of the time may go into looking for what external memory is still in use.
 constexpr uint64_t kLookParts = 10;
+// By then plugins are loaded, most often, and what that has used of libnode is given back.
+constexpr uint64_t kStartMs = 1000;
 
 // What the interrupts below know of the environment that they interrupt; under context->lock.
 struct Interrupted {
@@ -327,6 +330,11 @@ void RunLoop(rts_host_context_t* host_context, node::CommonEnvironmentSetup* set
   uv_async_t stopper;
   uv_async_init(loop, &stopper, [](uv_async_t* handle) { uv_stop(handle->loop); });
   uv_unref(reinterpret_cast<uv_handle_t*>(&stopper));
+  uv_timer_t started;
+  uv_timer_init(loop, &started);
+  uv_timer_start(
+      &started, [](uv_timer_t*) { rts_pages_give_back(); }, kStartMs, 0);
+  uv_unref(reinterpret_cast<uv_handle_t*>(&started));
   bool stop;
   {
     LockGuard guard(&host_context->lock);
@@ -356,11 +364,12 @@ void RunLoop(rts_host_context_t* host_context, node::CommonEnvironmentSetup* set
     LockGuard guard(&host_context->lock);
     host_context->stopper = nullptr;
   }
-  bool closed = false;
-  stopper.data = &closed;
-  uv_close(reinterpret_cast<uv_handle_t*>(&stopper),
-           [](uv_handle_t* handle) { *static_cast<bool*>(handle->data) = true; });
-  while (!closed) uv_run(loop, UV_RUN_NOWAIT);
+  int open = 2;
+  stopper.data = started.data = &open;
+  const uv_close_cb closed = [](uv_handle_t* handle) { --*static_cast<int*>(handle->data); };
+  uv_close(reinterpret_cast<uv_handle_t*>(&stopper), closed);
+  uv_close(reinterpret_cast<uv_handle_t*>(&started), closed);
+  while (open > 0) uv_run(loop, UV_RUN_NOWAIT);
 }
 
 void RunEnvironment(rts_host_context_t* host_context, Once* process) {
