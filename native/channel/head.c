@@ -255,7 +255,7 @@ uint32_t rts_head_put(const rts_head_t *head, uint8_t *buffer, uint32_t size)
         .head = head, .buffer = buffer, .size = size, .at = FIXED_BYTES, .word = FIXED_BYTES / 4};
     if (head->request == NULL) {
         put_fixed(&out, 0, 0);
-        memset(buffer + 4 * METHOD, 0, FIXED_BYTES - 4 * METHOD);
+        memset((uint32_t *) (void *) buffer + METHOD, 0, FIXED_BYTES - sizeof(uint32_t) * METHOD);
         return FIXED_BYTES;
     }
     rts_field_t *fields = NULL;
