@@ -39,15 +39,16 @@ static int look(rts_channel_t *channel)
     rts_lease_t *lease = &channel->lease;
     const int claimed = state_of(channel) >= CLAIMED;
     const uint64_t deadline = atomic_load_explicit(&lease->deadline_us, memory_order_relaxed);
+    const uint64_t stall = atomic_load_explicit(&lease->stall_us, memory_order_relaxed);
+    const uint64_t first = deadline < stall ? deadline : stall;
     const uint64_t now = rts_now_us();
-    if (!claimed || now < deadline) {
+    if (!claimed || now < first) {
         lease->late_looks = 0;
-        const uint64_t left_ms = claimed ? (deadline - now) / 1000 + 1 : LOOK_MS;
+        const uint64_t left_ms = claimed ? (first - now) / 1000 + 1 : LOOK_MS;
         return left_ms < LOOK_MS ? (int) left_ms : LOOK_MS;
     }
     if (++lease->late_looks >= LATE_LOOKS) {
-        const uint64_t stall = atomic_load_explicit(&lease->stall_us, memory_order_relaxed);
-        lease->tenant->late(lease->tenant->data, now - deadline > stall);
+        lease->tenant->late(lease->tenant->data, now > stall);
     }
     return LATE_MS;
 }
@@ -193,7 +194,7 @@ int rts_lease_claim(rts_channel_t *channel, uint32_t timeout_us, uint32_t stall_
     }
     /* No other thread claims, and who looks does so for a state that comes after this. */
     atomic_store_explicit(&lease->deadline_us, now + timeout_us, memory_order_relaxed);
-    atomic_store_explicit(&lease->stall_us, stall_us, memory_order_relaxed);
+    atomic_store_explicit(&lease->stall_us, now + stall_us, memory_order_relaxed);
     if (!atomic_compare_exchange_strong_explicit(&lease->state, &seen, CLAIMED,
                                                  memory_order_seq_cst, memory_order_relaxed)) {
         return 0;

@@ -25,7 +25,7 @@ typedef struct {
     /* On the Lua thread: handles the submissions that are there (rts_lease_deliver), and wakes the
      * other thread if that has a reason to wait no longer. */
     void (*run)(void *data);
-    /* On its own thread: that run is past its deadline, and for longer than stall_us when `stalled`.
+    /* On its own thread: that run is past its deadline; `stalled`: the environment is to end.
      * Called again each millisecond. */
     void (*late)(void *data, int stalled);
 } rts_tenant_t;

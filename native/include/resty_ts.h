@@ -220,7 +220,8 @@ int rts_cq_spin(const rts_channel_t *channel, uint32_t head, uint32_t spin_us);
 
 /* Takes the environment for one call that is then published, and that rts_lease_run handles on this
  * thread: where it is embedded, and its own thread waits for something to do. Who claims must run or
- * release. A handler that takes longer than timeout_us is ended, or after stall_us more its environment.
+ * release. When it takes longer than timeout_us its handler is ended; and, whatever else is handled
+ * before it, after stall_us the environment.
  * Threads: Lua.
  * Returns: 1; 0 when the call is to be made as any other.
  * Progress: wait-free; a system call when the environment's thread has slept for long. */

@@ -91,6 +91,7 @@ function _M.new(lib, options, log)
         why = nil,              -- { code, text } while calls are refused
         pending = 0,            -- slots taken
         abandoned = 0,          -- of these, whose callers have given up
+        shortest_ms = 1 / 0,    -- the least that any call was ever given
         slots = 0,              -- slots ever used
         free = {},              -- their stack
         nfree = 0,

@@ -155,11 +155,30 @@ function methods:stamp(timeout_ms)
 end
 
 
+-- The least that a call may take of those that are pending, and of one of timeout_ms: what was sent
+-- before is handled before it, on this thread, too.
+local function shortest(self, timeout_ms)
+    if self.abandoned > 0 then
+        return 0
+    elseif timeout_ms <= self.shortest_ms then
+        return timeout_ms
+    end
+    for slot = 0, self.slots - 1 do
+        local w = self.waiters[slot]
+        if w and w.timeout_ms and w.timeout_ms < timeout_ms then
+            timeout_ms = w.timeout_ms
+        end
+    end
+    return timeout_ms
+end
+
+
 -- Takes the environment for a call that is then sent (lease.h). Returns whether it was to be had.
 function methods:claim(timeout_ms)
     local stats = self.stats
+    local stall_ms = shortest(self, timeout_ms) + self.options.stall_ms
     if self.lib.rts_lease_claim(self.channel.c, math_min(timeout_ms, MOST_MS) * 1000,
-                                self.options.stall_ms * 1000) == 0
+                                math_min(stall_ms, MOST_MS) * 1000) == 0
     then
         stats.sync_waited = stats.sync_waited + 1
         return false
@@ -232,6 +251,9 @@ function _M.submit(self, w, fn, timeout_ms, n, v1, v2, v3, v4, more)
         return nil, err, code
     end
     self.stats.calls = self.stats.calls + 1
+    if timeout_ms < self.shortest_ms then
+        self.shortest_ms = timeout_ms
+    end
     kick(self)
     return slot
 end

@@ -78,6 +78,22 @@ const locations = {
   "/call": content(`
     ngx.sleep(0.02)
     t.reply(ts.call_sync(ts.import("inline.ts").run, tonumber(ngx.var.arg_ms), ngx.var.arg_fn))`),
+  // What was sent before it is handled before it, on the worker's own thread, too.
+  "/behind": content(`
+    local run = ts.import("inline.ts").run
+    -- Not while Node remembers that something was slow: a module's first call is.
+    local inline
+    repeat
+      inline = ts.stats().sync_inline
+      ts.notify(run, "push", 1)
+      ts.call_sync(run, 5000, "taken")
+      ngx.sleep(0.02)
+    until ngx.var.arg_inline == "false" or ts.stats().sync_inline > inline
+    local before = ngx.thread.spawn(function()
+      return select(3, ts.call(run, { timeout_ms = 100 }, ngx.var.arg_fn))
+    end)
+    local value = ts.call_sync(run, 60000, "one")
+    t.reply({ value, select(2, ngx.thread.wait(before)) })`),
   "/order": content(`
     local run = ts.import("inline.ts").run
     local all = {}
@@ -189,6 +205,21 @@ for (const inline of [true, false]) {
           // Off, the handler goes on in Node's thread until its environment is ended.
           assert.deepEqual([lives, pending], [inline ? 1 : 2, 0]);
         }));
+    }
+
+    for (const fn of ["spins", "waits"]) {
+      test(`do not wait until their own deadline for one before them that ${fn} for ever`, () =>
+        withInline(
+          inline,
+          async (nginx) => {
+            const { value } = await nginx.json<Answer<unknown[]>>(
+              `/behind?fn=${fn}&inline=${inline}`,
+            );
+            assert.deepEqual(value, [1, "stalled"]);
+            assert.equal((await stats(nginx)).lives, 2);
+          },
+          { stall_ms: 200 },
+        ));
     }
 
     test("wait for what a handler waits for in native code", () =>
