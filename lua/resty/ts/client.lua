@@ -275,7 +275,7 @@ local function sync_waiter(self, start_ms)
     local w = self.spare
     if w then
         self.spare = nil
-        w.done, w.ok, w.value, w.sent, w.start_ms = false, false, nil, 0, start_ms
+        w.done, w.ok, w.value, w.sent, w.claimed, w.start_ms = false, false, nil, 0, false, start_ms
         return w
     end
     return { done = false, ok = false, value = nil, text = nil, sent = 0, sync = true,

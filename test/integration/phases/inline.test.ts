@@ -78,6 +78,17 @@ const locations = {
   "/call": content(`
     ngx.sleep(0.02)
     t.reply(ts.call_sync(ts.import("inline.ts").run, tonumber(ngx.var.arg_ms), ngx.var.arg_fn))`),
+  // In parts, which are sent to Node's thread.
+  "/large": content(`
+    local run = ts.import("inline.ts").run
+    local text = string.rep("x", 600000)
+    local all = {}
+    for n = 1, 20 do
+      ngx.sleep(0.005)
+      ts.call_sync(run, 5000, "one")
+      all[#all + 1] = ts.call_sync(run, 5000, "thread", text)
+    end
+    t.reply(all)`),
   // What was sent before it is handled before it, on the worker's own thread, too.
   "/behind": content(`
     local run = ts.import("inline.ts").run
@@ -149,6 +160,14 @@ for (const inline of [true, false]) {
           value,
           Array.from({ length: 50 }, (_, i) => i + 1),
         );
+      }));
+
+    test("run on Node's thread where they carry much, after others that do not", () =>
+      withInline(inline, async (nginx) => {
+        const { value } = await nginx.json<Answer<string[]>>("/large");
+        const pid = String(nginx.workerPid());
+        assert.equal(value?.length, 20);
+        assert.ok(value.every((thread) => thread !== `${pid}/task/${pid}`));
       }));
 
     test("answer, fail and refuse alike", () =>
