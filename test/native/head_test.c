@@ -104,11 +104,6 @@ static void make(case_t *c)
     };
 }
 
-static uint32_t word(const uint32_t *buffer, size_t i)
-{
-    return buffer[i];
-}
-
 static void puts_all(const void *unused)
 {
     (void) unused;
@@ -157,11 +152,11 @@ static void takes_texts_that_are_given(const void *unused)
     static const char texts[] = "GET/t/uq::1h/o";
     CHECK_EQ(rts_head_put(&c.head, (uint8_t *) buffer, SIZE), FIXED + sizeof(texts) - 1);
     CHECK(memcmp((const uint8_t *) buffer + FIXED, texts, sizeof(texts) - 1) == 0);
-    CHECK_EQ(word(buffer, 8), 1);
-    CHECK_EQ(word(buffer, 11), 2);
+    CHECK_EQ(buffer[8], 1);
+    CHECK_EQ(buffer[11], 2);
     c.head.args = (rts_text_t){0};
     rts_head_put(&c.head, (uint8_t *) buffer, SIZE);
-    CHECK_EQ(word(buffer, 8), 0xffffffffu);
+    CHECK_EQ(buffer[8], 0xffffffffu);
 }
 
 static void says_what_cannot_be(const void *unused)
@@ -177,9 +172,9 @@ static void says_what_cannot_be(const void *unused)
     c.head.request = NULL;
     memset(buffer, 0xff, sizeof(buffer));
     CHECK_EQ(rts_head_put(&c.head, (uint8_t *) buffer, SIZE), FIXED);
-    CHECK_EQ(word(buffer, 1), 7);
+    CHECK_EQ(buffer[1], 7);
     for (size_t i = 5; i < FIXED / 4; i++) {
-        CHECK_EQ(word(buffer, i), 0);
+        CHECK_EQ(buffer[i], 0);
     }
 }
 

@@ -47,9 +47,7 @@ local lib
 -- Where the lists are, in bytes from nginx's request; the response's is sure once `checked`.
 local request_at, response_at, checked
 
-local _M = {
-    MOST = MOST_FIELDS,
-}
+local _M = {}
 
 
 -- Whether a field of the list is one that the module gives of the response, too. Nil: who knows.
